@@ -1,0 +1,160 @@
+"""The options: one table, read from an ini file and overridden by the environment."""
+
+import configparser
+import os
+from collections import namedtuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from errors import StartupError
+
+ENVIRONMENT_PREFIX = "REGISTRY_"
+BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+class Option(NamedTuple):
+    """One row of the table; ``parse`` raises ValueError with the accepted values."""
+
+    section: str
+    name: str
+    default: str
+    parse: Callable[[str], Any]
+    help: str
+
+    @property
+    def environment(self) -> str:
+        return f"{ENVIRONMENT_PREFIX}{self.section}_{self.name}".upper()
+
+
+def integer(lowest: int, highest: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) < 20 and lowest <= int(text) <= highest):
+            raise ValueError(f"must be an integer from {lowest} to {highest}")
+        return int(text)
+
+    return parse
+
+
+def boolean(text: str) -> bool:
+    if text.lower() not in BOOLEANS:
+        raise ValueError(f"must be one of {', '.join(BOOLEANS)}")
+    return BOOLEANS[text.lower()]
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return text
+
+    return parse
+
+
+def word(text: str) -> str:
+    if not text or any(character.isspace() for character in text):
+        raise ValueError("must be a word without spaces")
+    return text
+
+
+def names(text: str) -> tuple[str, ...]:
+    """A comma-separated list, without repetitions, in the order given."""
+    found = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    if not all(found) or any(len(name) > 20 for name in found):
+        raise ValueError("must be a comma-separated list of names of 1 to 20 characters")
+    return found
+
+
+def sqlite_url(text: str) -> str:
+    scheme, separator, path = text.partition(":///")
+    if separator and scheme != "sqlite":
+        raise ValueError("the only database so far is SQLite: sqlite:///FILE")
+    if not separator or not path or path.startswith(":memory:") or path.endswith("/") or "\0" in path:
+        raise ValueError("must be sqlite:///FILE, or sqlite:////FOLDER/FILE for an absolute path")
+    return text
+
+
+OPTIONS = (
+    Option("server", "bind_host", "127.0.0.1", word, "Address to listen on."),
+    Option("server", "bind_port", "9191", integer(1, 65535), "Port to listen on."),
+    Option("server", "workers", "2", integer(1, 64), "Processes that answer requests."),
+    Option("server", "threads", "4", integer(1, 64), "Threads in each process."),
+    Option("database", "connection", "sqlite:///registry.db", sqlite_url, "The SQLite file, as a URL."),
+    Option("database", "busy_timeout", "5", integer(0, 600), "Seconds that a request waits for a locked database."),
+    Option("auth", "flavor", "none", one_of("none", "trusted-auth"), "Who says who is asking: none, trusted-auth."),
+    Option("auth", "admin_role", "admin", word, "The role that makes an admin, in any case (trusted-auth)."),
+    Option("auth", "allow_anonymous_access", "false", boolean, "Let unidentified callers read (trusted-auth)."),
+    Option("api", "limit_param_default", "1000", integer(0, 10_000), "Images in a list that names no limit."),
+    Option("api", "api_limit_max", "1000", integer(1, 10_000), "Images in a list at most."),
+    Option("api", "strict_create", "true", boolean, "Require status and formats; false behind a glance-api."),
+    Option("api", "disk_formats", "ari,aki,ami,raw,iso,vhd,vdi,qcow2,vmdk", names, "Accepted disk formats."),
+    Option("api", "container_formats", "ari,aki,ami,bare,ovf", names, "Accepted container formats."),
+    Option("api", "expose_locations", "owner", one_of("owner", "all"), "Who sees locations; all behind a glance-api."),
+    Option("api", "max_body_bytes", "1048576", integer(1024, 1 << 30), "The largest body of a request."),
+)
+SECTIONS = {
+    section: namedtuple(section, [option.name for option in OPTIONS if option.section == section])
+    for section in dict.fromkeys(option.section for option in OPTIONS)
+}
+Settings = namedtuple("Settings", SECTIONS)
+
+
+def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Defaults, overridden by the file that REGISTRY_CONFIG names, overridden by the environment.
+
+    Returns one frozen tuple a section: ``settings.server.bind_port``.
+    Raises StartupError naming option, value, and file or variable.
+    """
+    given = {**file_texts(environment.get("REGISTRY_CONFIG")), **environment_texts(environment)}
+    values = {section: {} for section in SECTIONS}
+    for option in OPTIONS:
+        text, source = given.get((option.section, option.name), (option.default, "default"))
+        try:
+            values[option.section][option.name] = option.parse(text)
+        except ValueError as error:
+            shown = text.partition("://")[0] + "://…" if option.name == "connection" and "@" in text else text
+            raise StartupError(f"[{option.section}] {option.name} = {shown!r} ({source}): {error}") from None
+    return Settings(**{section: SECTIONS[section](**chosen) for section, chosen in values.items()})
+
+
+def file_texts(path: str | None) -> dict[tuple[str, str], tuple[str, str]]:
+    """(section, name) → (text, source) of all that the ini file at ``path`` sets."""
+    if path is None:
+        return {}
+    parser = configparser.ConfigParser(interpolation=None, default_section="", empty_lines_in_values=False)
+    try:
+        with open(path, encoding="utf-8") as file:
+            parser.read_file(file, source=path)
+    except (OSError, UnicodeDecodeError, configparser.Error) as error:
+        cause = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        raise StartupError(f"REGISTRY_CONFIG = {path!r}: {cause}") from None
+    texts = {}
+    for section in parser.sections():
+        for name, text in parser.items(section):
+            require_known(section, name, f"file {path}")
+            texts[section, name] = text, f"file {path}"
+        require_known(section, None, f"file {path}")
+    return texts
+
+
+def environment_texts(environment: Mapping[str, str]) -> dict[tuple[str, str], tuple[str, str]]:
+    """(section, name) → (text, source) of the variables REGISTRY_<known section>_….
+
+    Others are not ours to judge: orchestrators set REGISTRY_PORT and the like by themselves.
+    """
+    texts = {}
+    for variable, text in environment.items():
+        for section in SECTIONS:
+            prefix = f"{ENVIRONMENT_PREFIX}{section}_".upper()
+            if variable.startswith(prefix):
+                name = variable.removeprefix(prefix).lower()
+                require_known(section, name, f"environment variable {variable}")
+                texts[section, name] = text, f"environment variable {variable}"
+    return texts
+
+
+def require_known(section: str, name: str | None, source: str) -> None:
+    if section not in SECTIONS:
+        raise StartupError(f"[{section}] ({source}): unknown section; known are {', '.join(SECTIONS)}")
+    known = SECTIONS[section]._fields
+    if name is not None and name not in known:
+        raise StartupError(f"[{section}] {name} ({source}): unknown option; this section has {', '.join(known)}")

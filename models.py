@@ -1,0 +1,454 @@
+"""Tables, queries, and the rules over a stored record."""
+
+import secrets
+import uuid
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+from peewee import (
+    AutoField,
+    BigIntegerField,
+    BooleanField,
+    CharField,
+    CompositeKey,
+    DatabaseError,
+    ForeignKeyField,
+    IntegerField,
+    IntegrityError,
+    Model,
+    NodeList,
+    SqliteDatabase,
+    TextField,
+    Tuple,
+)
+
+from errors import (
+    Conflict,
+    DatabaseFull,
+    DatabaseUnavailable,
+    Forbidden,
+    Invalid,
+    NotFound,
+    PreconditionFailed,
+    Unauthorized,
+)
+
+# Amazon's formats: an image of one of them is the same in both.
+PAIRED_FORMATS = ("ari", "aki", "ami")
+PUBLIC, SHARED = "public", "shared"
+MICROSECOND = timedelta(microseconds=1)
+# SQLite's result codes for what passes, or what an operator mends; any other is a mistake of ours.
+SQLITE_FULL = 13
+SQLITE_TROUBLES = {5: "is locked", 6: "is locked", 8: "cannot be written", 10: "cannot be read or written"}
+SQLITE_TROUBLES |= {11: "is damaged", 14: "cannot be opened", 15: "is locked", 26: "is damaged"}
+
+database = SqliteDatabase(None)
+
+
+def open_database(settings):
+    """Say where the database is; each thread connects at its first query, after any fork.
+
+    ``settings`` is the section [database]. Whoever serves has migrated and checked the file before.
+    """
+    path = settings.connection.removeprefix("sqlite:///")
+    # FULL syncs the log with every commit: an answered write survives a power cut.
+    database.init(path, pragmas={"synchronous": "full", "foreign_keys": 1}, timeout=settings.busy_timeout)
+
+
+class Table(Model):
+    class Meta:
+        database = database
+        legacy_table_names = False
+
+
+class Image(Table):
+    """One image's record. Times are text as the API writes them, so that they sort and need no conversion."""
+
+    pk = AutoField()
+    id = CharField(36, unique=True)
+    name = CharField(255, null=True)
+    status = CharField(30)
+    disk_format = CharField(20, null=True)
+    container_format = CharField(20, null=True)
+    size = BigIntegerField(null=True)
+    virtual_size = BigIntegerField(null=True)
+    checksum = CharField(32, null=True)
+    min_disk = IntegerField(default=0)
+    min_ram = IntegerField(default=0)
+    owner = CharField(255, null=True)
+    visibility = CharField(9, default=SHARED)
+    protected = BooleanField(default=False)
+    created_at = CharField(26)
+    updated_at = CharField(26)
+    deleted = BooleanField(default=False)
+    deleted_at = CharField(26, null=True)
+    revision = IntegerField(default=1)  # incremented by every write
+    nonce = CharField(16)  # drawn anew by every write, so that no ETag comes back
+
+    @classmethod
+    def visible_to(cls, context):
+        """The rule of visibility: admins see all, others what is public, their own, or shared with them."""
+        if context.is_admin:
+            return cls.pk.is_null(False)
+        return (cls.deleted == False) & cls.belonging_to(context)  # noqa: E712
+
+    @classmethod
+    def belonging_to(cls, context):
+        """Public images, and the caller's own and those it is a member of."""
+        if context.tenant is None:
+            return cls.visibility == PUBLIC
+        shared = Member.select(Member.image).where(Member.member == context.tenant)
+        return (cls.visibility == PUBLIC) | (cls.owner == context.tenant) | cls.pk.in_(shared)
+
+    @classmethod
+    def find(cls, image_id, context):
+        """The row as a dict. Raises NotFound, for a hidden image as for none."""
+        row = cls.select().where((cls.id == image_id) & cls.visible_to(context)).dicts().first()
+        if row is None:
+            raise NotFound("Image not found.")
+        return row
+
+    @classmethod
+    def find_changeable(cls, image_id, context):
+        """Like ``find``. Raises Unauthorized or Forbidden where the caller may see but not change it."""
+        row = cls.find(image_id, context)
+        if not context.is_owner_of(row):
+            if context.is_authenticated:
+                raise Forbidden("Only the image's owner or an admin may do this.")
+            raise Unauthorized("Only the image's owner or an admin may do this, and you are anonymous.")
+        return row
+
+    @classmethod
+    def show(cls, image_id, context):
+        """The record: the row's columns, with ``properties`` and ``locations``. Raises NotFound."""
+        with reading():
+            return with_details([cls.find(image_id, context)])[0]
+
+    @classmethod
+    def list_page(cls, query, context, is_detailed):
+        """(rows of one page, or records where detailed; whether more follow). Raises Invalid for a marker."""
+        with reading():
+            page = cls.list_query(query, context).limit(query.limit + 1)
+            rows = list(page.dicts()) if query.limit else []
+            shown = rows[: query.limit]
+            return with_details(shown) if is_detailed else shown, len(rows) > len(shown)
+
+    @classmethod
+    def list_query(cls, query, context):
+        """The one place that turns a ListQuery into SQL: who may see, filters, order, place in it."""
+        conditions = [*cls.listed_states(query, context), *cls.listed_audience(query, context)]
+        conditions += [cls._meta.fields[name] == value for name, value in query.equal.items()]
+        bounds = ((cls.size.__ge__, query.size_min), (cls.size.__le__, query.size_max))
+        bounds += ((cls.updated_at.__gt__, query.changes_since),)
+        conditions += [compare(value) for compare, value in bounds if value is not None]
+        conditions += [cls.pk.in_(Property.holders(name, value)) for name, value in query.properties.items()]
+        if query.marker is not None:
+            conditions.append(cls.after(query, query.position or cls.position_of(query, context)))
+        order = [cls.ordered(name, query.sort_dir) for name in query.sort_columns]
+        # A flat list: nested parentheses of a hundred filters are more than SQLite's parser takes.
+        return cls.select().where(NodeList(conditions, " AND ")).order_by(*order)
+
+    @classmethod
+    def listed_states(cls, query, context):
+        """Deleted and killed images are left out, unless asked for."""
+        if query.deleted is not None:
+            yield cls.deleted == query.deleted
+        elif query.changes_since is None or not context.is_admin:
+            yield cls.deleted == False  # noqa: E712
+        asked_for = query.changes_since is not None or query.equal.get("status") == "killed"
+        if query.deleted is False or (query.deleted is None and not asked_for):
+            yield cls.status != "killed"
+
+    @classmethod
+    def listed_audience(cls, query, context):
+        if query.is_public is None:
+            yield cls.belonging_to(context)
+        elif query.is_public != "all":
+            yield (cls.visibility == PUBLIC) if query.is_public else (cls.visibility != PUBLIC)
+
+    @classmethod
+    def ordered(cls, name, direction):
+        """Null sorts below every value."""
+        column = cls._meta.fields[name]
+        if not column.null:
+            return column.asc() if direction == "asc" else column.desc()
+        return column.asc(nulls="first") if direction == "asc" else column.desc(nulls="last")
+
+    @classmethod
+    def position_of(cls, query, context):
+        """The marker's present values of the sort columns. Raises Invalid for one the caller cannot see."""
+        marker = cls.select().where((cls.id == query.marker) & cls.visible_to(context)).dicts().first()
+        if marker is None:
+            raise Invalid({"marker": ["Must be the id of an image that you can see."]})
+        return [marker[name] for name in query.sort_columns]
+
+    @classmethod
+    def after(cls, query, position):
+        """What follows ``position`` in the query's order."""
+        (first, *others), (value, *rest) = [cls._meta.fields[name] for name in query.sort_columns], position
+        is_ascending = query.sort_dir == "asc"
+        if value is None:
+            ties = first.is_null() & compare_rows(others, rest, is_ascending)
+            return (ties | first.is_null(False)) if is_ascending else ties
+        following = compare_rows([first, *others], position, is_ascending)
+        return following if is_ascending or not first.null else (following | first.is_null())
+
+    @classmethod
+    def register(cls, values, context):
+        """Create the record that ``values`` of ImageBodies.parse_create describe, and return it.
+
+        Raises Invalid for formats that do not go together, Conflict for an id in use.
+        """
+        now = current_time()
+        columns = {"created_at": now, "updated_at": now, **columns_of(values), "nonce": secrets.token_hex(8)}
+        columns["id"] = values.get("id") or str(uuid.uuid4())
+        columns["owner"] = values.get("owner") or context.tenant
+        require_pair(columns)
+        with writing():
+            try:
+                pk = cls.insert(columns).execute()
+            except IntegrityError:
+                raise Conflict("An image with this id exists, or existed, already.") from None
+            Property.store(pk, values.get("properties", {}))
+            Location.store(pk, values.get("locations", []))
+            return with_details([cls.find(columns["id"], context)])[0]
+
+    @classmethod
+    def change(cls, image_id, changes, context, *, purges_properties, from_state, tags):
+        """Apply ``changes`` of ImageBodies.parse_update, and return the record.
+
+        ``tags`` are the ETags that the record must have one of, or None. Raises NotFound, Forbidden,
+        Unauthorized, Invalid, Conflict (it is not in ``from_state``), PreconditionFailed.
+        """
+        with writing():
+            row = cls.find_changeable(image_id, context)
+            if changes.get("id", row["id"]) != row["id"]:
+                raise Invalid({"id": ["Must be the image's own, or left out."]})
+            require_pair(row | changes)
+            if from_state not in (None, row["status"]):
+                raise Conflict(f"The image's status is {row['status']}, not what from_state says.")
+            require_match(row, tags)
+            cls.write(row, columns_of(changes, row["visibility"]))
+            if purges_properties:
+                Property.delete().where(Property.image == row["pk"]).execute()
+            Property.store(row["pk"], changes.get("properties", {}))
+            if "locations" in changes:
+                Location.delete().where(Location.image == row["pk"]).execute()
+                Location.store(row["pk"], changes["locations"])
+            return with_details([cls.find(row["id"], context)])[0]
+
+    @classmethod
+    def remove(cls, image_id, context, tags):
+        """Mark it deleted, and return the record; nothing changes where it was. Raises as ``change`` does."""
+        with writing():
+            row = cls.find_changeable(image_id, context)
+            require_match(row, tags)
+            if row["deleted"]:
+                return with_details([row])[0]
+            if row["protected"]:
+                raise Forbidden("The image is protected: set protected to false first.")
+            return with_details([row | cls.write(row, {"deleted": True})])[0]
+
+    @classmethod
+    def write(cls, row, columns):
+        """Update the row, and return what it now has. updated_at moves on every change, and never backwards."""
+        previous = datetime.fromisoformat(row["updated_at"])
+        now = max(current_time(), (previous + MICROSECOND).isoformat(timespec="microseconds"))
+        moved = {"updated_at": now, "revision": row["revision"] + 1, "nonce": secrets.token_hex(8)}
+        if columns.get("deleted"):
+            moved["deleted_at"] = now
+        cls.update(columns | moved).where(cls.pk == row["pk"]).execute()
+        return columns | moved
+
+
+class Property(Table):
+    image = ForeignKeyField(Image, on_delete="CASCADE")
+    name = CharField(255)
+    value = TextField(null=True)
+
+    class Meta:
+        primary_key = CompositeKey("image", "name")
+        without_rowid = True
+
+    @classmethod
+    def store(cls, pk, texts):
+        """Add the properties ``{name: text or None}``, or give them their new values."""
+        if texts:
+            rows = [{"image": pk, "name": name, "value": value} for name, value in texts.items()]
+            conflict = {"conflict_target": [cls.image, cls.name], "preserve": [cls.value]}
+            cls.insert_many(rows).on_conflict(**conflict).execute()
+
+    @classmethod
+    def holders(cls, name, value):
+        return cls.select(cls.image).where((cls.name == name) & (cls.value == value))
+
+
+class Location(Table):
+    image = ForeignKeyField(Image, on_delete="CASCADE")
+    position = IntegerField()
+    url = TextField()
+    metadata = TextField()  # a JSON object
+    status = CharField(14)
+
+    class Meta:
+        primary_key = CompositeKey("image", "position")
+        without_rowid = True
+
+    @classmethod
+    def store(cls, pk, locations):
+        if locations:
+            cls.insert_many([(pk, position, *entry) for position, entry in enumerate(locations)]).execute()
+
+
+class Member(Table):
+    image = ForeignKeyField(Image, on_delete="CASCADE")
+    member = CharField(255)
+    can_share = BooleanField(default=False)
+
+    class Meta:
+        primary_key = CompositeKey("image", "member")
+        without_rowid = True
+
+    @classmethod
+    def list_of(cls, image_id, context):
+        """[(member_id, can_share)] as far as the caller may know. Raises NotFound."""
+        with reading():
+            row = Image.find(image_id, context)
+            members = cls.select(cls.member, cls.can_share).where(cls.image == row["pk"]).order_by(cls.member)
+            entries = list(members.tuples())
+            if context.is_owner_of(row) or (context.tenant, True) in entries:
+                return entries
+            return [entry for entry in entries if entry[0] == context.tenant]
+
+    @classmethod
+    def shared_with(cls, member_id, context):
+        """[(image_id, can_share)]: to a caller its own, or those of its images that it shares. Never deleted ones."""
+        with reading():
+            entries = cls.select(Image.id, cls.can_share).join(Image).order_by(Image.created_at, Image.id)
+            entries = entries.where((cls.member == member_id) & (Image.deleted == False))  # noqa: E712
+            if not (context.is_admin or context.tenant == member_id):
+                entries = entries.where(Image.owner == context.tenant)
+            return list(entries.tuples()) if context.is_admin or context.tenant is not None else []
+
+    @classmethod
+    def find_shareable(cls, image_id, context):
+        """The image's row. Raises NotFound, Unauthorized, Forbidden where the caller may not share it on."""
+        row = Image.find(image_id, context)
+        if not context.is_owner_of(row):
+            if context.tenant is None:
+                raise Unauthorized("Only a tenant's user or an admin may share images.")
+            is_sharing = (cls.image == row["pk"]) & (cls.member == context.tenant) & (cls.can_share == True)  # noqa: E712
+            if not cls.select().where(is_sharing).exists():
+                raise Forbidden("Only the image's owner, an admin, or a member who can share may do this.")
+        return row
+
+    @classmethod
+    def replace_all(cls, image_id, memberships, context):
+        """Make ``{member_id: can_share or None}`` the whole set. Raises as ``find_shareable`` does."""
+        with writing():
+            row = cls.find_shareable(image_id, context)
+            before = dict(cls.select(cls.member, cls.can_share).where(cls.image == row["pk"]).tuples())
+            cls.delete().where(cls.image == row["pk"]).execute()
+            rows = [
+                (row["pk"], member_id, before.get(member_id, False) if can_share is None else can_share)
+                for member_id, can_share in memberships.items()
+            ]
+            if rows:
+                cls.insert_many(rows).execute()
+
+    @classmethod
+    def put(cls, image_id, member_id, can_share, context):
+        """Add a member, or change its can_share unless that is None. Raises as ``find_shareable`` does."""
+        with writing():
+            row = cls.find_shareable(image_id, context)
+            entry = cls.insert(image=row["pk"], member=member_id, can_share=bool(can_share))
+            target = [cls.image, cls.member]
+            if can_share is None:
+                entry.on_conflict(conflict_target=target, action="IGNORE").execute()
+            else:
+                entry.on_conflict(conflict_target=target, preserve=[cls.can_share]).execute()
+
+    @classmethod
+    def remove(cls, image_id, member_id, context):
+        """Raises as ``find_shareable`` does, and NotFound where it is no member."""
+        with writing():
+            row = cls.find_shareable(image_id, context)
+            if not cls.delete().where((cls.image == row["pk"]) & (cls.member == member_id)).execute():
+                # Clients of the time look for this sentence.
+                raise NotFound("Membership could not be found.")
+
+
+@contextmanager
+def reading():
+    """One snapshot for all queries within. Raises DatabaseUnavailable."""
+    with translated_errors(), database.atomic():
+        yield
+
+
+@contextmanager
+def writing():
+    """One transaction that takes the write lock at its start. Raises DatabaseUnavailable, DatabaseFull."""
+    with translated_errors(), database.atomic("IMMEDIATE"):
+        yield
+
+
+@contextmanager
+def translated_errors():
+    try:
+        yield
+    except DatabaseError as error:
+        code = getattr(error.args[0], "sqlite_errorcode", 0) & 0xFF
+        if code == SQLITE_FULL:
+            raise DatabaseFull("The disk is full; nothing was changed.") from error
+        if code not in SQLITE_TROUBLES:
+            raise
+        raise DatabaseUnavailable(f"The database {SQLITE_TROUBLES[code]}; nothing was changed.") from error
+
+
+def require_pair(row):
+    formats = {row.get("disk_format"), row.get("container_format")} - {None}
+    if len(formats) == 2 and not formats.isdisjoint(PAIRED_FORMATS):
+        message = f"If either format is one of {', '.join(PAIRED_FORMATS)}, both must be the same."
+        raise Invalid({"disk_format": [message], "container_format": [message]})
+
+
+def require_match(row, tags):
+    if tags is not None and not any(etag(row, is_whole) in tags for is_whole in (True, False)):
+        raise PreconditionFailed("The image has changed since: read it again, and decide again.")
+
+
+def etag(row, is_whole):
+    """The opaque part of the ETag; a record shown without its locations has another."""
+    return f"{row['revision']}-{row['nonce']}" + ("" if is_whole else "-public")
+
+
+def columns_of(values, visibility=SHARED):
+    """Those of ``values`` that are columns; is_public as visibility, unless the present one says it already."""
+    columns = {name: value for name, value in values.items() if name in Image._meta.fields and name != "id"}
+    if "is_public" in values and values["is_public"] != (visibility == PUBLIC):
+        columns["visibility"] = PUBLIC if values["is_public"] else SHARED
+    return columns
+
+
+def with_details(rows):
+    """The rows with their ``properties`` {name: value} and ``locations`` [(url, metadata, status)]: two queries."""
+    records = {row["pk"]: {**row, "properties": {}, "locations": []} for row in rows}
+    if records:
+        pks = list(records)
+        properties = Property.select().where(Property.image.in_(pks)).order_by(Property.image, Property.name)
+        for pk, name, value in properties.tuples():
+            records[pk]["properties"][name] = value
+        locations = Location.select().where(Location.image.in_(pks)).order_by(Location.image, Location.position)
+        for pk, _, *entry in locations.tuples():
+            records[pk]["locations"].append(entry)
+    return list(records.values())
+
+
+def compare_rows(columns, values, is_ascending):
+    """Row values compare from the left: (a, b) > (1, 2)."""
+    left, right = Tuple(*columns), Tuple(*values)
+    return left > right if is_ascending else left < right
+
+
+def current_time():
+    return datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")

@@ -26,7 +26,8 @@ graceful_timeout = 30
 keepalive = 15
 limit_request_line = 8190
 limit_request_fields = 100
-limit_request_field_size = 8190
+# glance-api sends its caller's service catalog in one header.
+limit_request_field_size = 32768
 
 
 def on_starting(arbiter):

@@ -32,6 +32,7 @@ MOST_PROPERTY_HEADERS = 64
 MOST_PROPERTY_HEADER_BYTES = 16 * 1024
 # So much of a body that is too large is thrown away, so that its sender reads the answer.
 DRAINED_BYTES = 8 * 1024 * 1024
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -112,7 +113,7 @@ def replace_members(image_id):
     return no_content()
 
 
-@v1.put("/images/<image_id:image_id>/members/<path:member_id>")
+@v1.put("/images/<image_id:image_id>/members/<path:member_id>", provide_automatic_options=False)
 def put_member(image_id, member_id):
     """Share it with one more, or change whether that one may share it on."""
     Member.find_shareable(image_id, g.context)
@@ -122,7 +123,7 @@ def put_member(image_id, member_id):
     return no_content()
 
 
-@v1.delete("/images/<image_id:image_id>/members/<path:member_id>")
+@v1.delete("/images/<image_id:image_id>/members/<path:member_id>", provide_automatic_options=False)
 def remove_member(image_id, member_id):
     """Share it with one less."""
     Member.remove(image_id, member_id, g.context)
@@ -336,7 +337,7 @@ def answer_registry_error(error):
 def answer_http_error(error):
     """What Flask itself refuses: unknown paths, other methods, broken bodies."""
     if isinstance(error, MethodNotAllowed):
-        allowed = ", ".join(sorted(error.valid_methods))
+        allowed = ", ".join(method for method in METHODS if method in error.valid_methods)
         return problem(405, f"This path takes {allowed}.", {"Allow": allowed})
     return problem(error.code, "Nothing is at this path." if error.code == 404 else error.description)
 

@@ -25,7 +25,7 @@ FIRST_YEAR, LAST_YEAR = 1970, 9998
 
 UUID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 URL = re.compile(r"[a-z][a-z0-9+.-]*:\S+", re.IGNORECASE | re.ASCII)
-ISO_8601 = re.compile(r"\d{4}-?\d\d-?\d\d([T ]\d\d(:?\d\d){0,2}([.,]\d+)?(Z|[+-]\d\d(:?\d\d)?)?)?", re.ASCII)
+ISO_8601 = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)([T ]\d\d(:?\d\d){0,2}([.,]\d+)?(Z|[+-]\d\d(:?\d\d)?)?)?", re.ASCII)
 
 # The plus of an offset that was not escaped in a query arrives as a space.
 UNESCAPED_OFFSET = re.compile(r"(T\d{4,6}|:\d\d|[.,]\d+) (\d\d(?::?\d\d)?)$", re.ASCII)
@@ -115,9 +115,11 @@ def moment(**options):
 
     def parse(value):
         value = UNESCAPED_OFFSET.sub(r"\1+\2", value) if isinstance(value, str) else ""
-        if not ISO_8601.fullmatch(value.upper()):
+        notation = ISO_8601.fullmatch(value.upper())
+        if notation is None:
             raise ValueError
-        parsed = datetime.fromisoformat(value.upper())
+        year, month, day, time = notation.groups("")[:4]
+        parsed = datetime.fromisoformat(f"{year}-{month}-{day}{time}")
         if parsed.tzinfo:
             parsed = parsed.astimezone(UTC).replace(tzinfo=None)
         if not FIRST_YEAR <= parsed.year <= LAST_YEAR:

@@ -4,6 +4,7 @@
 # make install  only sets up .venv, with what tests and lint need
 # make bench    how fast it is, against a bare Flask route
 # make coverage the tests again, with branch coverage
+# make format   what lint asks for, as far as ruff can
 
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)

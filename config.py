@@ -65,11 +65,12 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def sqlite_url(text: str) -> str:
-    scheme, separator, path = text.partition(":///")
-    if separator and scheme != "sqlite":
-        raise ValueError("the only database so far is SQLite: sqlite:///FILE")
-    if not separator or not path or path.startswith(":memory:") or path.endswith("/") or "\0" in path:
-        raise ValueError("must be sqlite:///FILE, or sqlite:////FOLDER/FILE for an absolute path")
+    scheme, _, path = text.partition("://")
+    expected = "must be sqlite:///FILE, or sqlite:////FOLDER/FILE for an absolute path"
+    if scheme != "sqlite":
+        raise ValueError(f"{scheme} is not supported; it {expected}" if path else expected)
+    if len(path) < 2 or not path.startswith("/") or path.startswith("/:memory:") or "\0" in path:
+        raise ValueError(expected)
     return text
 
 

@@ -119,6 +119,12 @@ class Image(Table):
         return row
 
     @classmethod
+    def require_changeable(cls, image_id, context):
+        """Before the body is read: raises as ``find_changeable`` does."""
+        with reading():
+            cls.find_changeable(image_id, context)
+
+    @classmethod
     def show(cls, image_id, context):
         """The record: the row's columns, with ``properties`` and ``locations``. Raises NotFound."""
         with reading():
@@ -341,6 +347,12 @@ class Member(Table):
             if not cls.select().where(is_sharing).exists():
                 raise Forbidden("Only the image's owner, an admin, or a member who can share may do this.")
         return row
+
+    @classmethod
+    def require_shareable(cls, image_id, context):
+        """Before the body is read: raises as ``find_shareable`` does."""
+        with reading():
+            cls.find_shareable(image_id, context)
 
     @classmethod
     def replace_all(cls, image_id, memberships, context):

@@ -85,7 +85,7 @@ def create_image():
 @v1.put("/images/<image_id:image_id>")
 def update_image(image_id):
     """Change what is named, leave the rest as it was."""
-    Image.find_changeable(image_id, g.context)
+    Image.require_changeable(image_id, g.context)
     changes, from_state = g.bodies.parse_update(read_json(), g.context)
     purges = request.headers.get(PURGE_HEADER, "").strip().lower() in ("true", "1", "yes")
     options = {"purges_properties": purges, "from_state": from_state, "tags": matching_tags()}
@@ -108,7 +108,7 @@ def list_members(image_id):
 @v1.put("/images/<image_id:image_id>/members")
 def replace_members(image_id):
     """Make the named ones all there are."""
-    Member.find_shareable(image_id, g.context)
+    Member.require_shareable(image_id, g.context)
     Member.replace_all(image_id, schemas.parse_memberships(read_json()), g.context)
     return no_content()
 
@@ -116,7 +116,7 @@ def replace_members(image_id):
 @v1.put("/images/<image_id:image_id>/members/<path:member_id>", provide_automatic_options=False)
 def put_member(image_id, member_id):
     """Share it with one more, or change whether that one may share it on."""
-    Member.find_shareable(image_id, g.context)
+    Member.require_shareable(image_id, g.context)
     body = read_json() if has_body() else None
     member_id, can_share = schemas.parse_member(path_text(member_id), body)
     Member.put(image_id, member_id, can_share, g.context)

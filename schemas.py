@@ -49,7 +49,8 @@ class Value(fields.Field):
     def __init__(self, parse, expected, **options):
         self.parse = parse
         self.refusal = expected
-        super().__init__(error_messages={"required": expected, "null": expected}, **options)
+        template = expected.replace("{", "{{").replace("}", "}}")  # marshmallow fills messages in
+        super().__init__(error_messages={"required": template, "null": template}, **options)
 
     def _deserialize(self, value, attr, data, **kwargs):
         try:

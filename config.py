@@ -69,7 +69,7 @@ def sqlite_url(text: str) -> str:
     expected = "must be sqlite:///FILE, or sqlite:////FOLDER/FILE for an absolute path"
     if scheme != "sqlite":
         raise ValueError(f"{scheme} is not supported; it {expected}" if path else expected)
-    if len(path) < 2 or not path.startswith("/") or path.startswith("/:memory:") or "\0" in path:
+    if len(path) < 2 or path[0] != "/" or path[-1] == "/" or path.startswith("/:memory:") or "\0" in path:
         raise ValueError(expected)
     return text
 
@@ -112,18 +112,26 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         try:
             values[option.section][option.name] = option.parse(text)
         except ValueError as error:
-            shown = text.partition("://")[0] + "://…" if option.name == "connection" and "@" in text else text
+            shown = without_credentials(text) if option.name == "connection" else text
             raise StartupError(f"[{option.section}] {option.name} = {shown!r} ({source}): {error}") from None
     return Settings(**{section: SECTIONS[section](**chosen) for section, chosen in values.items()})
 
 
+def without_credentials(url: str) -> str:
+    """Other databases' URLs can carry passwords: of such a one only the scheme is shown."""
+    if "@" not in url and "password" not in url.lower():
+        return url
+    scheme, separator, _ = url.partition("://")
+    return f"{scheme}://…" if separator else "…"
+
+
 def file_texts(path: str | None) -> dict[tuple[str, str], tuple[str, str]]:
     """(section, name) → (text, source) of all that the ini file at ``path`` sets."""
-    if path is None:
+    if not path:
         return {}
     parser = configparser.ConfigParser(interpolation=None, default_section="", empty_lines_in_values=False)
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             parser.read_file(file, source=path)
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
         cause = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())

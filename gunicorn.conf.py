@@ -13,7 +13,7 @@ from errors import StartupError
 settings = read_settings()
 server = settings.server
 
-host = f"[{server.bind_host}]" if ":" in server.bind_host else server.bind_host
+host = f"[{server.bind_host.strip('[]')}]" if ":" in server.bind_host else server.bind_host
 bind = f"{host}:{server.bind_port}"
 workers = server.workers
 threads = server.threads
@@ -47,7 +47,7 @@ def require_bindable(address):
     """Raises StartupError in our words: gunicorn would try for five seconds and tell it in ten lines."""
     if not isinstance(address, tuple):
         return
-    is_ours = address == (server.bind_host, server.bind_port)
+    is_ours = address == (host.strip("[]"), server.bind_port)
     option = "[server] bind_host, bind_port" if is_ours else "--bind"
     try:
         family, *_, target = socket.getaddrinfo(*address[:2], type=socket.SOCK_STREAM)[0]
@@ -55,5 +55,6 @@ def require_bindable(address):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(target)
             probe.listen(1)
-    except OSError as error:
-        raise StartupError(f"{option} = {address[0]}, {address[1]}: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # a host that no name can be is a UnicodeError
+        cause = getattr(error, "strerror", None) or "no address of this machine"
+        raise StartupError(f"{option} = {address[0]}, {address[1]}: {cause}") from None

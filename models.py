@@ -4,6 +4,7 @@ import secrets
 import uuid
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 from peewee import (
     AutoField,
@@ -50,9 +51,11 @@ def open_database(settings):
 
     ``settings`` is the section [database]. Whoever serves has migrated and checked the file before.
     """
-    path = settings.connection.removeprefix("sqlite:///")
+    path = quote(settings.connection.removeprefix("sqlite:///"))
     # FULL syncs the log with every commit: an answered write survives a power cut.
-    database.init(path, pragmas={"synchronous": "full", "foreign_keys": 1}, timeout=settings.busy_timeout)
+    pragmas = {"synchronous": "full", "foreign_keys": 1}
+    # rw: a file that has gone is an error, not the beginning of an empty one.
+    database.init(f"file:{path}?mode=rw", uri=True, pragmas=pragmas, timeout=settings.busy_timeout)
 
 
 class Table(Model):
@@ -248,12 +251,11 @@ class Image(Table):
         """Mark it deleted, and return the record; nothing changes where it was. Raises as ``change`` does."""
         with writing():
             row = cls.find_changeable(image_id, context)
-            require_match(row, tags)
-            if row["deleted"]:
-                return with_details([row])[0]
-            if row["protected"]:
+            if row["protected"] and not row["deleted"]:
                 raise Forbidden("The image is protected: set protected to false first.")
-            return with_details([row | cls.write(row, {"deleted": True})])[0]
+            require_match(row, tags)
+            moved = {} if row["deleted"] else cls.write(row, {"deleted": True})
+            return with_details([row | moved])[0]
 
     @classmethod
     def write(cls, row, columns):
@@ -409,7 +411,10 @@ def translated_errors():
     try:
         yield
     except DatabaseError as error:
-        code = getattr(error.args[0], "sqlite_errorcode", 0) & 0xFF
+        cause = error
+        while hasattr(cause, "orig"):  # Peewee wraps SQLite's error, once or twice
+            cause = cause.orig
+        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
         if code == SQLITE_FULL:
             raise DatabaseFull("The disk is full; nothing was changed.") from error
         if code not in SQLITE_TROUBLES:

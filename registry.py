@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import uuid
+from contextlib import suppress
 from http import HTTPStatus
 from urllib.parse import urlencode
 
@@ -30,8 +31,9 @@ SCALAR_FIELDS = (
 # Python's http.client reads 100 header lines, the blank one included; about 25 are ours.
 MOST_PROPERTY_HEADERS = 64
 MOST_PROPERTY_HEADER_BYTES = 16 * 1024
-# So much of a body that is too large is thrown away, so that its sender reads the answer.
+# So much of a refused body is thrown away, so that its sender reads the answer; after more the connection closes.
 DRAINED_BYTES = 8 * 1024 * 1024
+CHUNK_BYTES = 64 * 1024
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -113,26 +115,29 @@ def replace_members(image_id):
     return no_content()
 
 
-@v1.put("/images/<image_id:image_id>/members/<path:member_id>", provide_automatic_options=False)
+@v1.put("/images/<image_id:image_id>/members/<member_id:member_id>", provide_automatic_options=False)
 def put_member(image_id, member_id):
     """Share it with one more, or change whether that one may share it on."""
     Member.require_shareable(image_id, g.context)
+    require_readable_path()
     body = read_json() if has_body() else None
-    member_id, can_share = schemas.parse_member(path_text(member_id), body)
+    member_id, can_share = schemas.parse_member(member_id, body)
     Member.put(image_id, member_id, can_share, g.context)
     return no_content()
 
 
-@v1.delete("/images/<image_id:image_id>/members/<path:member_id>", provide_automatic_options=False)
+@v1.delete("/images/<image_id:image_id>/members/<member_id:member_id>", provide_automatic_options=False)
 def remove_member(image_id, member_id):
     """Share it with one less."""
+    require_readable_path()
     Member.remove(image_id, member_id, g.context)
     return no_content()
 
 
-@v1.get("/shared-images/<path:member_id>")
+@v1.get("/shared-images/<member_id:member_id>")
 def list_shared_images(member_id):
     """What is shared with a member, as far as the caller may know."""
+    require_readable_path()
     entries = Member.shared_with(member_id, g.context)
     shared_images = [{"image_id": image_id, "can_share": can_share} for image_id, can_share in entries]
     return answer({"shared_images": shared_images})
@@ -146,6 +151,16 @@ class ImageIdConverter(BaseConverter):
 
     def to_python(self, value):
         return schemas.canonical_uuid(value) or ""
+
+
+class MemberIdConverter(BaseConverter):
+    """Any text, slashes included, but for one at the end: that makes no other page."""
+
+    regex = "(?s:.+)"
+    part_isolating = False
+
+    def to_python(self, value):
+        return value.removesuffix("/")
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -162,7 +177,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.response_class = JSONResponse
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    app.url_map.converters["image_id"] = ImageIdConverter
+    app.url_map.converters |= {"image_id": ImageIdConverter, "member_id": MemberIdConverter}
     app.before_request(lambda: start_request(settings, bodies))
     app.after_request(finish_request)
     app.register_error_handler(RegistryError, answer_registry_error)
@@ -190,6 +205,7 @@ def start_request(settings, bodies):
 
 
 def finish_request(response):
+    drain_body()
     response.headers["X-Openstack-Request-Id"] = g.request_id
     return response
 
@@ -269,13 +285,12 @@ def matching_tags():
     return request.if_match if "If-Match" in request.headers else None
 
 
-def path_text(text):
-    """A part of the path; Werkzeug puts U+FFFD for bytes that are not UTF-8. Raises Invalid."""
+def require_readable_path():
+    """Werkzeug puts U+FFFD for bytes that are not UTF-8, and that could name another member. Raises Invalid."""
     try:
         request.environ["PATH_INFO"].encode("latin-1").decode()
     except UnicodeDecodeError:
         raise Invalid({"member_id": ["Must be UTF-8."]}) from None
-    return text
 
 
 def has_body():
@@ -286,16 +301,28 @@ def read_json():
     """The request's JSON object. Raises UnsupportedMediaType, TooLarge, Invalid."""
     require_json_type()
     limit = g.settings.api.max_body_bytes
-    content, taken = [], 0
-    while chunk := request.stream.read(64 * 1024):
-        taken += len(chunk)
-        if taken <= limit:
-            content.append(chunk)
-        elif taken > max(limit, DRAINED_BYTES):
-            break
-    if taken > limit:
+    content = b"".join(read_chunks(limit + 1))
+    if len(content) > limit:
         raise TooLarge(f"The body is larger than the {limit} bytes that [api] max_body_bytes allows.")
-    return parse_json(b"".join(content))
+    return parse_json(content)
+
+
+def read_chunks(most):
+    """What comes of the body, up to about ``most`` bytes. Raises Invalid where it breaks off."""
+    try:
+        while most > 0 and (chunk := request.stream.read(min(most, CHUNK_BYTES))):
+            most -= len(chunk)
+            yield chunk
+    except Exception:  # whatever the server's reader has for malformed chunks and for clients that go
+        raise invalid_body("Must arrive whole; this one breaks off, or its chunks are malformed.") from None
+
+
+def drain_body():
+    """Throw away what was not read of the body, so that its sender comes to read the answer."""
+    if has_body():
+        with suppress(Invalid):
+            for _ in read_chunks(DRAINED_BYTES):
+                pass
 
 
 def require_json_type():

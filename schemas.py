@@ -304,6 +304,8 @@ def parse_memberships(body):
         raise Invalid({"memberships": ["Must be a list of {member_id, can_share}."]})
     memberships = {}
     for number, entry in enumerate(body["memberships"]):
+        if not isinstance(entry, dict):
+            raise Invalid({f"memberships.{number}": ["Must be an object {member_id, can_share}."]})
         member = load(MEMBER, entry, f"memberships.{number}")
         if member["member_id"] in memberships:
             raise Invalid({f"memberships.{number}.member_id": ["Must not be named twice."]})

@@ -1,9 +1,10 @@
 """The database's way in: created, checked, and brought to the newest version, before anybody serves it."""
 
 import os
+import time
 from pathlib import Path
 
-from peewee import PeeweeException, SqliteDatabase
+from peewee import OperationalError, PeeweeException, SqliteDatabase
 from playhouse.migrations import Runner
 
 from errors import StartupError
@@ -77,12 +78,27 @@ def migrate(path: Path, busy_timeout: int) -> None:
         require_ours(database)
         if path.stat().st_size <= CHECKED_BYTES:
             require_sound(database)
-        if database.execute_sql("PRAGMA journal_mode = wal").fetchone() != ("wal",):
-            raise Refusal("this file system cannot hold a write-ahead log")
+        begin_log(database, busy_timeout)
         with database.atomic("IMMEDIATE"):
             run(database)
     finally:
         database.close()
+
+
+def begin_log(database: SqliteDatabase, busy_timeout: int) -> None:
+    """Switch to the write-ahead log. SQLite does not wait for another's lock here as it does elsewhere."""
+    deadline = time.monotonic() + busy_timeout
+    while True:
+        try:
+            mode = database.pragma("journal_mode", "wal")
+        except OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            break
+    if mode != "wal":
+        raise Refusal("this file system cannot hold a write-ahead log")
 
 
 def run(database: SqliteDatabase, target: str | None = None) -> list[str]:

@@ -8,10 +8,10 @@ import struct
 import subprocess
 
 import pytest
+from conftest import ROOT
 
 from config import OPTIONS
 from registry import create_app
-from tests.conftest import ROOT
 
 README = ROOT / "README.md"
 API = ROOT / "docs" / "api.md"

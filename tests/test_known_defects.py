@@ -4,8 +4,7 @@ import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-
-from tests.conftest import IMAGE
+from conftest import IMAGE
 
 
 @pytest.mark.parametrize("direction", ["asc", "desc"])

@@ -1,0 +1,224 @@
+"""The house: which module may import which, where Flask and Peewee are spoken, and that importing does nothing."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, clean_environment
+
+# module → what it may import of ours: arrows point down only
+MAY_IMPORT = {
+    "errors": (),
+    "config": ("errors",),
+    "schemas": ("errors",),
+    "context": ("errors", "config"),
+    "models": ("errors",),
+    "migrations": ("errors",),
+    "registry": ("errors", "config", "schemas", "context", "models", "migrations"),
+}
+OURS = {*MAY_IMPORT, "conftest", "tests"}
+WITH_FLASK = {"registry"}
+WITH_PEEWEE = {"models", "migrations"}
+# The document's list of URLs, and then what it leaves to the reference.
+ROUTES = [
+    ("get", "/images"),
+    ("get", "/images/detail"),
+    ("get", "/images/<id>"),
+    ("post", "/images"),
+    ("put", "/images/<id>"),
+    ("delete", "/images/<id>"),
+    ("get", "/images/<id>/members"),
+    ("put", "/images/<id>/members"),
+    ("put", "/images/<id>/members/<member>"),
+    ("delete", "/images/<id>/members/<member>"),
+    ("get", "/shared-images/<member>"),
+]
+LONGEST_MODULE, LONGEST_FUNCTION, LONGEST_ROUTE = 480, 29, 15
+
+
+def path_of(module):
+    return ROOT / module / "__init__.py" if module == "migrations" else ROOT / f"{module}.py"
+
+
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+SCRIPTS = sorted((ROOT / "migrations").glob("[0-9]*.py"))
+PATHS = [*map(path_of, MAY_IMPORT), *SCRIPTS, ROOT / "gunicorn.conf.py"]
+every_module = pytest.mark.parametrize("module", MAY_IMPORT)
+every_path = pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def imported_by(path):
+    """The top-level names of all imports in it, within functions too."""
+    imports = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert not any(getattr(node, "level", 0) for node in imports)
+    names = [node.module for node in imports if isinstance(node, ast.ImportFrom)]
+    names += [alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names]
+    return {name.partition(".")[0] for name in names}
+
+
+def functions_of(path):
+    return [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def lines_of(function):
+    return function.end_lineno - function.lineno + 1
+
+
+def routes():
+    """(the decorators of it, the function) of every route, in the order that they stand in."""
+    found = []
+    for function in functions_of(path_of("registry")):
+        calls = [call for call in function.decorator_list if isinstance(call, ast.Call)]
+        calls = [call for call in calls if ast.unparse(call.func).startswith("v1.")]
+        if calls:
+            found.append((calls, function))
+    return found
+
+
+def test_every_module_at_the_top_stands_in_the_table():
+    assert {path.stem for path in ROOT.glob("*.py") if "." not in path.stem} | {"migrations"} == set(MAY_IMPORT)
+
+
+@every_module
+def test_a_module_imports_of_ours_only_what_stands_below_it(module):
+    assert imported_by(path_of(module)) & OURS <= set(MAY_IMPORT[module])
+
+
+def test_a_migration_knows_nothing_of_the_present_models():
+    assert {path.stem: imported_by(path) & OURS for path in SCRIPTS} == {path.stem: {"migrations"} for path in SCRIPTS}
+
+
+@every_module
+def test_flask_is_imported_only_where_http_is_spoken(module):
+    assert bool(imported_by(path_of(module)) & {"flask", "werkzeug", "click"}) == (module in WITH_FLASK)
+
+
+@every_module
+def test_peewee_is_imported_only_where_the_tables_are(module):
+    assert bool(imported_by(path_of(module)) & {"peewee", "playhouse", "sqlite3"}) == (module in WITH_PEEWEE)
+
+
+@every_path
+def test_a_module_says_what_it_is_about_in_one_line(path):
+    docstring = ast.get_docstring(tree_of(path))
+
+    assert docstring
+    assert len(docstring.splitlines()) == 1
+
+
+@every_path
+def test_a_module_is_read_in_one_sitting(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_MODULE
+
+
+@every_path
+def test_functions_are_short(path):
+    # A migration's up() holds its own copy of the tables.
+    functions = [function for function in functions_of(path) if path not in SCRIPTS]
+
+    assert [function.name for function in functions if lines_of(function) > LONGEST_FUNCTION] == []
+
+
+def test_routes_are_short_and_leave_errors_and_queries_to_others():
+    broken = []
+    for _, function in routes():
+        attempts = [node for node in ast.walk(function) if isinstance(node, ast.Try | ast.TryStar)]
+        queries = [node for node in ast.walk(function) if getattr(node, "attr", "") in ("where", "select", "execute")]
+        if attempts or queries or lines_of(function) > LONGEST_ROUTE:
+            broken.append(function.name)
+
+    assert broken == []
+
+
+def test_routes_stand_in_the_order_of_the_document():
+    found = []
+    for calls, _ in routes():
+        method, path = calls[-1].func.attr, calls[-1].args[0].value
+        found.append((method, path.replace("image_id:image_id", "id").replace("path:member_id", "member")))
+
+    assert found == ROUTES
+
+
+# Run in a process of its own: reports what importing a module does, where our own code is what did it.
+WATCH = """
+import json, os, sys, sysconfig
+
+root, module, done = sys.argv[1], sys.argv[2], []
+library = sysconfig.get_path("stdlib")
+packages = sysconfig.get_path("purelib")
+
+
+def is_done_by_us():
+    frame = sys._getframe(2)
+    while frame and frame.f_code.co_filename.startswith(("<frozen", library)):
+        frame = frame.f_back
+    place = frame.f_code.co_filename if frame else ""
+    return place.startswith(root) and not place.startswith(packages)
+
+
+def watch(event, arguments):
+    if event == "sqlite3.connect":
+        done.append([event, str(arguments[0])])
+    elif event == "open" and not str(arguments[0]).endswith((".py", ".pyc", ".so")) and is_done_by_us():
+        done.append([event, str(arguments[0])])
+    elif event in ("socket.bind", "socket.connect", "subprocess.Popen", "os.mkdir", "os.remove"):
+        done.append([event, ""])
+
+
+def read(self, key):
+    if is_done_by_us():
+        done.append(["environment", key])
+    return original(self, key)
+
+
+def walk(self):
+    if is_done_by_us():
+        done.append(["environment", "all"])
+    return iter(list(self._data))
+
+
+original, variables = type(os.environ).__getitem__, type(os.environ)
+variables.__getitem__, variables.__iter__ = read, walk
+sys.addaudithook(watch)
+sys.path.insert(0, root)
+__import__(module)
+print(json.dumps(done))
+"""
+
+
+@pytest.fixture
+def import_in(tmp_path):
+    """A function: what importing does that it should not, in an empty folder, beside variables that are wrong."""
+
+    def watch(module, root=ROOT):
+        variables = {"REGISTRY_CONFIG": "missing.ini", "REGISTRY_SERVER_WORKERS": "many", "REGISTRY_API_COLOUR": "red"}
+        command = [sys.executable, "-B", "-c", WATCH, str(root), module]
+        options = {"env": {**clean_environment(), **variables}, "capture_output": True, "text": True}
+        process = subprocess.run(command, check=False, cwd=tmp_path, timeout=30, **options)
+        assert (process.returncode, process.stderr) == (0, "")
+        assert list(tmp_path.iterdir()) == []
+        return json.loads(process.stdout)
+
+    return watch
+
+
+@pytest.mark.parametrize("module", [*MAY_IMPORT, *(f"migrations.{path.stem}" for path in SCRIPTS)])
+def test_importing_opens_no_file_and_no_database_and_reads_no_environment(import_in, module):
+    assert import_in(module) == []
+
+
+def test_the_watch_sees_what_a_module_should_not_do(import_in, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bad")
+    lines = ["import os, sqlite3", "os.environ.get('REGISTRY_CONFIG')", "open(os.devnull).close()", "list(os.environ)"]
+    (folder / "bad.py").write_text("\n".join([*lines, "sqlite3.connect(':memory:').close()"]))
+
+    done = import_in("bad", folder)
+
+    expected = [["environment", "REGISTRY_CONFIG"], ["open", os.devnull], ["environment", "all"]]
+    assert done == [*expected, ["sqlite3.connect", ":memory:"]]

@@ -140,7 +140,7 @@ def test_routes_stand_in_the_order_of_the_document():
     found = []
     for calls, _ in routes():
         method, path = calls[-1].func.attr, calls[-1].args[0].value
-        found.append((method, path.replace("image_id:image_id", "id").replace("path:member_id", "member")))
+        found.append((method, path.replace("image_id:image_id", "id").replace("member_id:member_id", "member")))
 
     assert found == ROUTES
 

@@ -84,7 +84,7 @@ OPTIONS = (
     Option("auth", "flavor", "none", one_of("none", "trusted-auth"), "Who says who is asking: none, trusted-auth."),
     Option("auth", "admin_role", "admin", word, "The role that makes an admin, in any case (trusted-auth)."),
     Option("auth", "allow_anonymous_access", "false", boolean, "Let unidentified callers read (trusted-auth)."),
-    Option("api", "limit_param_default", "1000", integer(0, 10_000), "Images in a list that names no limit."),
+    Option("api", "limit_param_default", "1000", integer(1, 10_000), "Images in a list that names no limit."),
     Option("api", "api_limit_max", "1000", integer(1, 10_000), "Images in a list at most."),
     Option("api", "strict_create", "true", boolean, "Require status and formats; false behind a glance-api."),
     Option("api", "disk_formats", "ari,aki,ami,raw,iso,vhd,vdi,qcow2,vmdk", names, "Accepted disk formats."),

@@ -35,6 +35,8 @@ MOST_PROPERTY_HEADER_BYTES = 16 * 1024
 DRAINED_BYTES = 8 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
+# gunicorn takes request lines of 8,190 bytes; a next link that would be longer goes without the position.
+LONGEST_QUERY = 8000
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -276,7 +278,10 @@ def next_link(query, rows, is_more):
     last = rows[-1]
     kept = [pair for pair in schemas.parse_parameters(request.query_string) if pair[0] not in ("marker", "position")]
     position = schemas.position_text(query.sort_key, [last[name] for name in query.sort_columns])
-    parameters = urlencode([*kept, ("marker", last["id"]), ("position", position)], errors="surrogateescape")
+    marker = [*kept, ("marker", last["id"])]
+    parameters = urlencode([*marker, ("position", position)], errors="surrogateescape")
+    if len(parameters) > LONGEST_QUERY:
+        parameters = urlencode(marker, errors="surrogateescape")
     return {"Link": f'<{request.script_root}{request.path}?{parameters}>; rel="next"'}
 
 

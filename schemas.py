@@ -28,7 +28,7 @@ URL = re.compile(r"[a-z][a-z0-9+.-]*:\S+", re.IGNORECASE | re.ASCII)
 ISO_8601 = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)([T ]\d\d(:?\d\d){0,2}([.,]\d+)?(Z|[+-]\d\d(:?\d\d)?)?)?", re.ASCII)
 
 # The plus of an offset that was not escaped in a query arrives as a space.
-UNESCAPED_OFFSET = re.compile(r"(T\d{4,6}|:\d\d|[.,]\d+) (\d\d(?::?\d\d)?)$", re.ASCII)
+UNESCAPED_OFFSET = re.compile(r"(T\d{2,6}|:\d\d|[.,]\d+) (\d\d(?::?\d\d)?)$", re.ASCII)
 UNCLEAN = re.compile("[\0\ud800-\udfff]")
 
 
@@ -115,8 +115,8 @@ def moment(**options):
     """Loads into the API's own notation: UTC, six decimals, no offset."""
 
     def parse(value):
-        value = UNESCAPED_OFFSET.sub(r"\1+\2", value) if isinstance(value, str) else ""
-        notation = ISO_8601.fullmatch(value.upper())
+        value = UNESCAPED_OFFSET.sub(r"\1+\2", value.upper()) if isinstance(value, str) else ""
+        notation = ISO_8601.fullmatch(value)
         if notation is None:
             raise ValueError
         year, month, day, time = notation.groups("")[:4]
@@ -384,7 +384,7 @@ def is_column_value(value):
 
 def position_text(sort_key, values):
     """The position of an image in a list, opaque to clients."""
-    return base64.urlsafe_b64encode(json.dumps([sort_key, *values]).encode()).decode().rstrip("=")
+    return base64.urlsafe_b64encode(json.dumps([sort_key, *values], ensure_ascii=False).encode()).decode().rstrip("=")
 
 
 # Unlike in a body, a text that no image can have is no error: it matches none.
@@ -413,6 +413,7 @@ LIST_PARAMETERS = Schema.from_dict(
     }
 )(unknown=EXCLUDE)
 PROPERTY_PREFIX = "property-"
+MOST_PROPERTIES = 500  # SQLite takes expressions of up to 1,000
 
 
 def parse_parameters(query_string):
@@ -432,6 +433,8 @@ def parse_list_query(query_string, context, api):
                 refused[name if is_clean(name) else PROPERTY_PREFIX] = ["Must be UTF-8, without NUL."]
             elif given.setdefault(name, value) != value:
                 refused[name] = ["Must not be given twice with different values."]
+    if len(given.keys() - known) > MOST_PROPERTIES:
+        refused[PROPERTY_PREFIX] = [f"Must not be more than {MOST_PROPERTIES} filters."]
     if refused:
         raise Invalid(refused)
     values = load(LIST_PARAMETERS, {name: value for name, value in given.items() if name in known})
@@ -449,6 +452,7 @@ def fitting_position(query):
     if query.position is None:
         return None
     sort_key, *values = query.position or [None]
-    if sort_key != query.sort_key or len(values) != len(query.sort_columns) or values[-1] != query.marker:
+    is_whole = query.marker is not None and len(values) == len(query.sort_columns)
+    if not is_whole or sort_key != query.sort_key or values[-1] != query.marker:
         raise Invalid({"position": [LIST_PARAMETERS.fields["position"].refusal]})
     return values

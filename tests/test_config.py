@@ -36,7 +36,7 @@ SAMPLES = [
     ("auth", "flavor", ("trusted-auth", "trusted-auth"), ("none", "none")),
     ("auth", "admin_role", ("cloud_admin", "cloud_admin"), ("Root", "Root")),
     ("auth", "allow_anonymous_access", ("true", True), ("FALSE", False)),
-    ("api", "limit_param_default", ("0", 0), ("25", 25)),
+    ("api", "limit_param_default", ("1", 1), ("25", 25)),
     ("api", "api_limit_max", ("1", 1), ("10000", 10000)),
     ("api", "strict_create", ("no", False), ("Yes", True)),
     ("api", "disk_formats", ("raw, qcow2", ("raw", "qcow2")), ("vhdx", ("vhdx",))),
@@ -49,7 +49,7 @@ NUMBERS = {
     ("server", "workers"): (1, 64),
     ("server", "threads"): (1, 64),
     ("database", "busy_timeout"): (0, 600),
-    ("api", "limit_param_default"): (0, 10_000),
+    ("api", "limit_param_default"): (1, 10_000),
     ("api", "api_limit_max"): (1, 10_000),
     ("api", "max_body_bytes"): (1024, 1 << 30),
 }

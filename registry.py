@@ -122,7 +122,7 @@ def put_member(image_id, member_id):
     """Share it with one more, or change whether that one may share it on."""
     Member.require_shareable(image_id, g.context)
     require_readable_path()
-    body = read_json() if has_body() else None
+    body = read_json(is_required=False)
     member_id, can_share = schemas.parse_member(member_id, body)
     Member.put(image_id, member_id, can_share, g.context)
     return no_content()
@@ -202,7 +202,7 @@ def is_development_server():
 def start_request(settings, bodies):
     given = request.headers.get("X-Openstack-Request-Id", "")
     g.request_id = given if REQUEST_ID.fullmatch(given) else f"req-{uuid.uuid4()}"
-    g.settings, g.bodies = settings, bodies
+    g.settings, g.bodies, g.taken = settings, bodies, 0
     g.context = ANONYMOUS if request.method == "OPTIONS" else identify(request.headers, settings.auth)
 
 
@@ -302,21 +302,26 @@ def has_body():
     return bool(request.content_length) or "Transfer-Encoding" in request.headers
 
 
-def read_json():
-    """The request's JSON object. Raises UnsupportedMediaType, TooLarge, Invalid."""
+def read_json(is_required=True):
+    """The request's JSON object, or None where there is no body and none needed.
+
+    Raises UnsupportedMediaType, TooLarge, Invalid.
+    """
+    if not (is_required or has_body()):
+        return None
     require_json_type()
     limit = g.settings.api.max_body_bytes
     content = b"".join(read_chunks(limit + 1))
     if len(content) > limit:
         raise TooLarge(f"The body is larger than the {limit} bytes that [api] max_body_bytes allows.")
-    return parse_json(content)
+    return parse_json(content) if content or is_required else None
 
 
 def read_chunks(most):
-    """What comes of the body, up to about ``most`` bytes. Raises Invalid where it breaks off."""
+    """The body, up to ``most`` bytes of it, those read before included. Raises Invalid where it breaks off."""
     try:
-        while most > 0 and (chunk := request.stream.read(min(most, CHUNK_BYTES))):
-            most -= len(chunk)
+        while g.taken < most and (chunk := request.stream.read(min(most - g.taken, CHUNK_BYTES))):
+            g.taken += len(chunk)
             yield chunk
     except Exception:  # whatever the server's reader has for malformed chunks and for clients that go
         raise invalid_body("Must arrive whole; this one breaks off, or its chunks are malformed.") from None

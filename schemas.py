@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import re
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ LONGEST_URL = 4096
 FIRST_YEAR, LAST_YEAR = 1970, 9998
 
 UUID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
-URL = re.compile(r"[a-z][a-z0-9+.-]*:\S+", re.IGNORECASE | re.ASCII)
+URL = re.compile(r"[a-z][a-z0-9+.-]*:.+", re.IGNORECASE | re.ASCII | re.DOTALL)
 ISO_8601 = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)([T ]\d\d(:?\d\d){0,2}([.,]\d+)?(Z|[+-]\d\d(:?\d\d)?)?)?", re.ASCII)
 
 # The plus of an offset that was not escaped in a query arrives as a space.
@@ -37,8 +38,8 @@ class JSONFloat(float):
 
     def __new__(cls, text):
         number = super().__new__(cls, text)
-        if abs(number) == float("inf"):
-            raise ValueError("number out of range")
+        if not math.isfinite(number):
+            raise ValueError("no JSON number, or out of range")
         number.text = text
         return number
 
@@ -255,7 +256,7 @@ class ImageBodies:
             raise Invalid({"from_state": [f"Must be one of {', '.join(UPDATE_STATUSES)}."]})
         ignored = ["created_at", "updated_at"]
         ignored += [] if context.is_admin else ["owner"]
-        ignored += [] if image.get("id") else ["id"]
+        ignored += ["id"] if image.get("id") is None else []
         return load_image(self.on_update, image, ignored), from_state
 
 

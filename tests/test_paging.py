@@ -352,7 +352,7 @@ def test_a_next_link_keeps_the_query_and_leads_to_the_rest(client, make_image, p
     assert (len(pages), sorted(page[0] for page in pages)) == (3, sorted(ids))
 
 
-@pytest.mark.parametrize("name", ["n" * 255, "日" * 255, "🐧" * 255, "<&+%>" * 51], ids=ascii)
+@pytest.mark.parametrize("name", ["n" * 255, "日" * 255, "🐧" * 255, "<&+%>" * 51], ids=["ascii", "cjk", "emoji", "escaped"])
 def test_a_real_server_takes_its_own_next_links_with_the_longest_names(server, name):
     for _ in range(3):
         image = {**IMAGE, "name": name, "is_public": True}
@@ -437,7 +437,7 @@ def test_a_position_of_no_marker_is_refused_without_marker_too(client, make_five
 
 
 def test_a_next_link_is_never_longer_than_a_request_line_may_be(server):
-    name = "\N{PENGUIN}" * 255
+    name = "\N{CAT FACE}" * 255
     for _ in range(2):
         image = {**IMAGE, "name": name, "is_public": True, "properties": {"x": name}}
         assert server.request("POST", "/images", {"image": image})[0] == 200

@@ -12,6 +12,8 @@ from http import HTTPStatus
 import pytest
 from conftest import IMAGE, identity
 
+import models
+
 REQUEST_ID = re.compile(r"req-[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 INSIDE = re.compile(
     r"traceback|File \"|\.py|select |insert |update \"|sqlite|peewee|werkzeug|flask|\bt1\b|no such", re.I
@@ -391,3 +393,18 @@ def test_a_client_reads_the_413_while_its_body_is_thrown_away(server, mebibytes)
     assert (status, problem["status"]) == (413, 413)
     assert headers["Content-Type"] == "application/problem+json"
     assert "1048576" in problem["detail"]
+
+
+def test_a_full_disk_is_507_and_changes_nothing(client, make_image):
+    image = make_image()
+    path = f"/images/{image['id']}"
+    pages = models.database.execute_sql("PRAGMA page_count").fetchone()[0]
+    models.database.execute_sql(f"PRAGMA max_page_count = {pages}")
+    too_much = {"properties": {str(number): "x" * 5000 for number in range(20)}}
+
+    full = client.put(path, json={"image": {"name": "new", **too_much}})
+
+    assert (full.status_code, full.json["title"]) == (507, "Insufficient Storage")
+    assert client.get(path).json["image"] == image
+    models.database.execute_sql("PRAGMA max_page_count = 100000")
+    assert client.put(path, json={"image": too_much}).status_code == 200

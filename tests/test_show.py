@@ -2,6 +2,7 @@
 
 import http.client
 import re
+import sqlite3
 import uuid
 
 import pytest
@@ -437,3 +438,19 @@ def test_a_served_304_has_no_body_and_leaves_the_connection_usable(server):
     connection.close()
 
     assert statuses == [(304, False), (200, True), (304, False)]
+
+
+def test_the_etag_of_an_image_purged_from_the_file_does_not_come_back_with_its_id(client, make_image, database_path):
+    image_id = str(uuid.uuid4())
+    make_image(id=image_id, name="old")
+    old = client.get(f"/images/{image_id}").headers["ETag"]
+    connection = sqlite3.connect(database_path)
+    connection.execute("DELETE FROM image WHERE id = ?", [image_id])
+    connection.commit()
+    connection.close()
+
+    make_image(id=image_id, name="new")
+
+    response = client.get(f"/images/{image_id}", headers={"If-None-Match": old})
+    assert response.status_code == 200
+    assert response.json["image"]["name"] == "new"

@@ -448,3 +448,14 @@ def test_is_public_shows_the_image_to_everybody_and_hides_it_again(client_as, ma
         seen.append(stranger.get(PATH).status_code)
 
     assert seen == [404, 200, 404, 200, 404]
+
+
+@pytest.mark.parametrize("from_state", [1, True, ["active"], {"status": "active"}])
+def test_a_from_state_that_is_no_text_is_refused(client, make_image, from_state):
+    path = f"/images/{make_image()['id']}"
+
+    response = client.put(path, json={"image": {"name": "new"}, "from_state": from_state})
+
+    assert response.status_code == 400
+    assert list(response.json["errors"]) == ["from_state"]
+    assert client.get(path).json["image"]["name"] == "cirros"

@@ -33,6 +33,7 @@ coverage: .venv/dev
 
 .venv/run: requirements.txt
 	@test -n "$(PYTHON)" || { echo "This needs Python 3.11 or newer: set PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "Setting up .venv (once, and when requirements.txt changes) …"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@

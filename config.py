@@ -69,7 +69,7 @@ def sqlite_url(text: str) -> str:
     expected = "must be sqlite:///FILE, or sqlite:////FOLDER/FILE for an absolute path"
     if scheme != "sqlite":
         raise ValueError(f"{scheme} is not supported; it {expected}" if path else expected)
-    if len(path) < 2 or path[0] != "/" or path[-1] == "/" or path.startswith("/:memory:") or "\0" in path:
+    if len(path) < 2 or path[0] != "/" or path[-1] == "/" or path.startswith(("///", "/:memory:")) or "\0" in path:
         raise ValueError(expected)
     return text
 

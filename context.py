@@ -20,9 +20,9 @@ class Context:
     is_admin: bool = False
     is_authenticated: bool = True
 
-    def is_owner_of(self, row: Mapping) -> bool:
+    def is_owner_of(self, owner: str | None) -> bool:
         """Whether it may do what an image's owner may; admins may, and a null owner is nobody."""
-        return self.is_admin or (self.tenant is not None and row["owner"] == self.tenant)
+        return self.is_admin or (self.tenant is not None and owner == self.tenant)
 
     def require_may_create(self) -> None:
         """Raises Unauthorized or Forbidden for those who cannot own an image."""

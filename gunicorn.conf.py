@@ -21,6 +21,8 @@ worker_class = "gthread"
 # The heartbeat's file belongs in memory: on a busy disk a worker would seem dead.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 control_socket_disable = True
+# No header of a client's may say under which path we are (SCRIPT_NAME).
+forwarder_headers = ""
 timeout = 60
 graceful_timeout = 30
 keepalive = 15

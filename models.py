@@ -1,11 +1,13 @@
 """Tables, queries, and the rules over a stored record."""
 
 import secrets
+import sqlite3
 import uuid
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
+import orjson
 from peewee import (
     AutoField,
     BigIntegerField,
@@ -17,10 +19,10 @@ from peewee import (
     IntegerField,
     IntegrityError,
     Model,
-    NodeList,
+    SmallIntegerField,
     SqliteDatabase,
     TextField,
-    Tuple,
+    chunked,
 )
 
 from errors import (
@@ -37,6 +39,15 @@ from errors import (
 # Amazon's formats: an image of one of them is the same in both.
 PAIRED_FORMATS = ("ari", "aki", "ami")
 PUBLIC, SHARED = "public", "shared"
+NORMAL, KILLED, DELETED = 0, 2, 4
+BRIEF_FIELDS = ("id", "name", "size", "disk_format", "container_format", "checksum")
+DOCUMENT_FIELDS = (
+    *("id", "name", "status", "disk_format", "container_format", "size", "virtual_size", "checksum"),
+    *("min_disk", "min_ram", "owner", "is_public", "protected", "created_at", "updated_at", "deleted", "deleted_at"),
+)
+NO_LOCATIONS = ',"location":null,"location_data":[]}'
+# A statement takes 32,766 values in a SQLite as it is by default; rows have up to five.
+INSERTED_ROWS = 5000
 MICROSECOND = timedelta(microseconds=1)
 # SQLite's result codes for what passes, or what an operator mends; any other is a mistake of ours.
 SQLITE_FULL = 13
@@ -87,10 +98,18 @@ class Image(Table):
     deleted_at = CharField(26, null=True)
     revision = IntegerField(default=1)  # incremented by every write
     nonce = CharField(16)  # drawn anew by every write, so that no ETag comes back
+    # Derived from all of the above, its properties and locations, by ``render``, with every write:
+    shelf = SmallIntegerField(default=0)  # which lists it can be in, see ``shelf_of``
+    brief = TextField(default="")  # JSON of six fields
+    document = TextField(default="")  # JSON of the full record, up to its locations
+    location_document = TextField(default="")  # the rest of it
 
     @classmethod
     def visible_to(cls, context):
-        """The rule of visibility: admins see all, others what is public, their own, or shared with them."""
+        """The rule of visibility: admins see all, others what is public, their own, or shared with them.
+
+        ``lists.py`` says the same in SQL, for lists.
+        """
         if context.is_admin:
             return cls.pk.is_null(False)
         return (cls.deleted == False) & cls.belonging_to(context)  # noqa: E712
@@ -115,7 +134,7 @@ class Image(Table):
     def find_changeable(cls, image_id, context):
         """Like ``find``. Raises Unauthorized or Forbidden where the caller may see but not change it."""
         row = cls.find(image_id, context)
-        if not context.is_owner_of(row):
+        if not context.is_owner_of(row["owner"]):
             if context.is_authenticated:
                 raise Forbidden("Only the image's owner or an admin may do this.")
             raise Unauthorized("Only the image's owner or an admin may do this, and you are anonymous.")
@@ -128,99 +147,25 @@ class Image(Table):
             cls.find_changeable(image_id, context)
 
     @classmethod
-    def show(cls, image_id, context):
-        """The record: the row's columns, with ``properties`` and ``locations``. Raises NotFound."""
-        with reading():
-            return with_details([cls.find(image_id, context)])[0]
-
-    @classmethod
-    def list_page(cls, query, context, is_detailed):
-        """(rows of one page, or records where detailed; whether more follow). Raises Invalid for a marker."""
-        with reading():
-            page = cls.list_query(query, context).limit(query.limit + 1)
-            rows = list(page.dicts()) if query.limit else []
-            shown = rows[: query.limit]
-            return with_details(shown) if is_detailed else shown, len(rows) > len(shown)
-
-    @classmethod
-    def list_query(cls, query, context):
-        """The one place that turns a ListQuery into SQL: who may see, filters, order, place in it."""
-        conditions = [*cls.listed_states(query, context), *cls.listed_audience(query, context)]
-        conditions += [cls._meta.fields[name] == value for name, value in query.equal.items()]
-        bounds = ((cls.size.__ge__, query.size_min), (cls.size.__le__, query.size_max))
-        bounds += ((cls.updated_at.__gt__, query.changes_since),)
-        conditions += [compare(value) for compare, value in bounds if value is not None]
-        conditions += [cls.pk.in_(Property.holders(name, value)) for name, value in query.properties.items()]
-        if query.marker is not None:
-            conditions.append(cls.after(query, query.position or cls.position_of(query, context)))
-        order = [cls.ordered(name, query.sort_dir) for name in query.sort_columns]
-        # A flat list: nested parentheses of a hundred filters are more than SQLite's parser takes.
-        return cls.select().where(NodeList(conditions, " AND ")).order_by(*order)
-
-    @classmethod
-    def listed_states(cls, query, context):
-        """Deleted and killed images are left out, unless asked for."""
-        if query.deleted is not None:
-            yield cls.deleted == query.deleted
-        elif query.changes_since is None or not context.is_admin:
-            yield cls.deleted == False  # noqa: E712
-        asked_for = query.changes_since is not None or query.equal.get("status") == "killed"
-        if query.deleted is False or (query.deleted is None and not asked_for):
-            yield cls.status != "killed"
-
-    @classmethod
-    def listed_audience(cls, query, context):
-        if query.is_public is None:
-            yield cls.belonging_to(context)
-        elif query.is_public != "all":
-            yield (cls.visibility == PUBLIC) if query.is_public else (cls.visibility != PUBLIC)
-
-    @classmethod
-    def ordered(cls, name, direction):
-        """Null sorts below every value."""
-        column = cls._meta.fields[name]
-        if not column.null:
-            return column.asc() if direction == "asc" else column.desc()
-        return column.asc(nulls="first") if direction == "asc" else column.desc(nulls="last")
-
-    @classmethod
-    def position_of(cls, query, context):
-        """The marker's present values of the sort columns. Raises Invalid for one the caller cannot see."""
-        marker = cls.select().where((cls.id == query.marker) & cls.visible_to(context)).dicts().first()
-        if marker is None:
-            raise Invalid({"marker": ["Must be the id of an image that you can see."]})
-        return [marker[name] for name in query.sort_columns]
-
-    @classmethod
-    def after(cls, query, position):
-        """What follows ``position`` in the query's order."""
-        (first, *others), (value, *rest) = [cls._meta.fields[name] for name in query.sort_columns], position
-        is_ascending = query.sort_dir == "asc"
-        if value is None:
-            ties = first.is_null() & compare_rows(others, rest, is_ascending)
-            return (ties | first.is_null(False)) if is_ascending else ties
-        following = compare_rows([first, *others], position, is_ascending)
-        return following if is_ascending or not first.null else (following | first.is_null())
-
-    @classmethod
     def register(cls, values, context):
         """Create the record that ``values`` of ImageBodies.parse_create describe, and return it.
 
         Raises Invalid for formats that do not go together, Conflict for an id in use.
         """
-        now = current_time()
-        columns = {"created_at": now, "updated_at": now, **columns_of(values), "nonce": secrets.token_hex(8)}
-        columns["id"] = values.get("id") or str(uuid.uuid4())
-        columns["owner"] = values.get("owner") or context.tenant
-        require_pair(columns)
+        require_pair(values)
         with writing():
+            # The time is taken under the lock: who polls changes-since must not find a later one before it.
+            now = current_time()
+            columns = {"created_at": now, "updated_at": now, **columns_of(values), "nonce": secrets.token_hex(8)}
+            columns["id"] = values.get("id") or str(uuid.uuid4())
+            columns["owner"] = values.get("owner") or context.tenant
             try:
                 pk = cls.insert(columns).execute()
             except IntegrityError:
                 raise Conflict("An image with this id exists, or existed, already.") from None
-            Property.store(pk, values.get("properties", {}))
+            Property.store(pk, columns["created_at"], values.get("properties", {}))
             Location.store(pk, values.get("locations", []))
-            return with_details([cls.find(columns["id"], context)])[0]
+            return cls.render(pk)
 
     @classmethod
     def change(cls, image_id, changes, context, *, purges_properties, from_state, tags):
@@ -240,11 +185,11 @@ class Image(Table):
             cls.write(row, columns_of(changes, row["visibility"]))
             if purges_properties:
                 Property.delete().where(Property.image == row["pk"]).execute()
-            Property.store(row["pk"], changes.get("properties", {}))
+            Property.store(row["pk"], row["created_at"], changes.get("properties", {}))
             if "locations" in changes:
                 Location.delete().where(Location.image == row["pk"]).execute()
                 Location.store(row["pk"], changes["locations"])
-            return with_details([cls.find(row["id"], context)])[0]
+            return cls.render(row["pk"])
 
     @classmethod
     def remove(cls, image_id, context, tags):
@@ -254,41 +199,52 @@ class Image(Table):
             if row["protected"] and not row["deleted"]:
                 raise Forbidden("The image is protected: set protected to false first.")
             require_match(row, tags)
-            moved = {} if row["deleted"] else cls.write(row, {"deleted": True})
-            return with_details([row | moved])[0]
+            if row["deleted"]:
+                return row
+            cls.write(row, {"deleted": True})
+            return cls.render(row["pk"])
 
     @classmethod
     def write(cls, row, columns):
-        """Update the row, and return what it now has. updated_at moves on every change, and never backwards."""
+        """Update the row. updated_at moves on every change, and never backwards."""
         previous = datetime.fromisoformat(row["updated_at"])
         now = max(current_time(), (previous + MICROSECOND).isoformat(timespec="microseconds"))
         moved = {"updated_at": now, "revision": row["revision"] + 1, "nonce": secrets.token_hex(8)}
         if columns.get("deleted"):
             moved["deleted_at"] = now
         cls.update(columns | moved).where(cls.pk == row["pk"]).execute()
-        return columns | moved
+
+    @classmethod
+    def render(cls, pk):
+        """Write the documents that answers are made of, and return the row with them.
+
+        The one place that renders a record; each write ends with it, in its own transaction.
+        """
+        row = cls.select().where(cls.pk == pk).dicts().get()
+        properties = Property.select(Property.name, Property.value).where(Property.image == pk).order_by(Property.name)
+        locations = Location.select(Location.url, Location.metadata, Location.status).where(Location.image == pk)
+        documents = documents_of(row, dict(properties.tuples()), list(locations.order_by(Location.position).tuples()))
+        cls.update(documents).where(cls.pk == pk).execute()
+        return row | documents
 
 
 class Property(Table):
     image = ForeignKeyField(Image, on_delete="CASCADE")
     name = CharField(255)
     value = TextField(null=True)
+    created_at = CharField(26)  # the image's, which never changes: an index has it in the order of lists
 
     class Meta:
         primary_key = CompositeKey("image", "name")
         without_rowid = True
 
     @classmethod
-    def store(cls, pk, texts):
+    def store(cls, pk, created_at, texts):
         """Add the properties ``{name: text or None}``, or give them their new values."""
-        if texts:
-            rows = [{"image": pk, "name": name, "value": value} for name, value in texts.items()]
-            conflict = {"conflict_target": [cls.image, cls.name], "preserve": [cls.value]}
-            cls.insert_many(rows).on_conflict(**conflict).execute()
-
-    @classmethod
-    def holders(cls, name, value):
-        return cls.select(cls.image).where((cls.name == name) & (cls.value == value))
+        rows = [(pk, name, value, created_at) for name, value in texts.items()]
+        conflict = {"conflict_target": [cls.image, cls.name], "preserve": [cls.value]}
+        for some in chunked(rows, INSERTED_ROWS):
+            cls.insert_many(some).on_conflict(**conflict).execute()
 
 
 class Location(Table):
@@ -304,8 +260,9 @@ class Location(Table):
 
     @classmethod
     def store(cls, pk, locations):
-        if locations:
-            cls.insert_many([(pk, position, *entry) for position, entry in enumerate(locations)]).execute()
+        rows = [(pk, position, *entry) for position, entry in enumerate(locations)]
+        for some in chunked(rows, INSERTED_ROWS):
+            cls.insert_many(some).execute()
 
 
 class Member(Table):
@@ -324,7 +281,7 @@ class Member(Table):
             row = Image.find(image_id, context)
             members = cls.select(cls.member, cls.can_share).where(cls.image == row["pk"]).order_by(cls.member)
             entries = list(members.tuples())
-            if context.is_owner_of(row) or (context.tenant, True) in entries:
+            if context.is_owner_of(row["owner"]) or (context.tenant, True) in entries:
                 return entries
             return [entry for entry in entries if entry[0] == context.tenant]
 
@@ -342,7 +299,7 @@ class Member(Table):
     def find_shareable(cls, image_id, context):
         """The image's row. Raises NotFound, Unauthorized, Forbidden where the caller may not share it on."""
         row = Image.find(image_id, context)
-        if not context.is_owner_of(row):
+        if not context.is_owner_of(row["owner"]):
             if context.tenant is None:
                 raise Unauthorized("Only a tenant's user or an admin may share images.")
             is_sharing = (cls.image == row["pk"]) & (cls.member == context.tenant) & (cls.can_share == True)  # noqa: E712
@@ -367,8 +324,8 @@ class Member(Table):
                 (row["pk"], member_id, before.get(member_id, False) if can_share is None else can_share)
                 for member_id, can_share in memberships.items()
             ]
-            if rows:
-                cls.insert_many(rows).execute()
+            for some in chunked(rows, INSERTED_ROWS):
+                cls.insert_many(some).execute()
 
     @classmethod
     def put(cls, image_id, member_id, can_share, context):
@@ -410,7 +367,7 @@ def writing():
 def translated_errors():
     try:
         yield
-    except DatabaseError as error:
+    except (DatabaseError, sqlite3.DatabaseError) as error:
         cause = error
         while hasattr(cause, "orig"):  # Peewee wraps SQLite's error, once or twice
             cause = cause.orig
@@ -430,13 +387,14 @@ def require_pair(row):
 
 
 def require_match(row, tags):
-    if tags is not None and not any(etag(row, is_whole) in tags for is_whole in (True, False)):
+    present = [etag(row["revision"], row["nonce"], is_whole) for is_whole in (True, False)]
+    if tags is not None and not any(tag in tags for tag in present):
         raise PreconditionFailed("The image has changed since: read it again, and decide again.")
 
 
-def etag(row, is_whole):
+def etag(revision, nonce, is_whole):
     """The opaque part of the ETag; a record shown without its locations has another."""
-    return f"{row['revision']}-{row['nonce']}" + ("" if is_whole else "-public")
+    return f"{revision}-{nonce}" if is_whole else f"{revision}-{nonce}-public"
 
 
 def columns_of(values, visibility=SHARED):
@@ -447,24 +405,30 @@ def columns_of(values, visibility=SHARED):
     return columns
 
 
-def with_details(rows):
-    """The rows with their ``properties`` {name: value} and ``locations`` [(url, metadata, status)]: two queries."""
-    records = {row["pk"]: {**row, "properties": {}, "locations": []} for row in rows}
-    if records:
-        pks = list(records)
-        properties = Property.select().where(Property.image.in_(pks)).order_by(Property.image, Property.name)
-        for pk, name, value in properties.tuples():
-            records[pk]["properties"][name] = value
-        locations = Location.select().where(Location.image.in_(pks)).order_by(Location.image, Location.position)
-        for pk, _, *entry in locations.tuples():
-            records[pk]["locations"].append(entry)
-    return list(records.values())
+def shelf_of(row):
+    """Lists take whole shelves: 0 normal, 2 killed, 4 deleted images, those that are not public one above."""
+    state = DELETED if row["deleted"] else KILLED if row["status"] == "killed" else NORMAL
+    return state + (row["visibility"] != PUBLIC)
 
 
-def compare_rows(columns, values, is_ascending):
-    """Row values compare from the left: (a, b) > (1, 2)."""
-    left, right = Tuple(*columns), Tuple(*values)
-    return left > right if is_ascending else left < right
+def documents_of(row, properties, locations):
+    """The derived columns. ``document`` and ``location_document`` together are the full record; who may not
+    see the locations gets NO_LOCATIONS in their place. ``locations`` are [(url, metadata as JSON text, status)].
+    """
+    record = {**row, "is_public": row["visibility"] == PUBLIC}
+    document = orjson.dumps({**{name: record[name] for name in DOCUMENT_FIELDS}, "properties": properties})
+    where = {
+        "location": next((url for url, _, status in locations if status == "active"), None),
+        "location_data": [
+            {"url": url, "metadata": orjson.Fragment(metadata), "status": status} for url, metadata, status in locations
+        ],
+    }
+    return {
+        "shelf": shelf_of(row),
+        "brief": orjson.dumps({name: record[name] for name in BRIEF_FIELDS}).decode(),
+        "document": document[:-1].decode(),
+        "location_document": "," + orjson.dumps(where)[1:].decode(),
+    }
 
 
 def current_time():

@@ -6,7 +6,7 @@ import re
 import uuid
 from contextlib import suppress
 from http import HTTPStatus
-from urllib.parse import urlencode
+from urllib.parse import quote, unquote_plus
 
 import click
 import orjson
@@ -14,29 +14,29 @@ from flask import Blueprint, Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import BaseConverter
 
+import lists
 import migrations
 import models
+import queries
 import schemas
 from config import Settings, read_settings
 from context import ANONYMOUS, identify
 from errors import Invalid, RegistryError, TooLarge, UnsupportedMediaType
 from models import Image, Member
 
-BRIEF_FIELDS = ("id", "name", "size", "disk_format", "container_format", "checksum")
-SCALAR_FIELDS = (
-    *("id", "name", "status", "disk_format", "container_format", "size", "virtual_size", "checksum"),
-    *("min_disk", "min_ram", "owner", "is_public", "protected", "location"),
-    *("created_at", "updated_at", "deleted", "deleted_at"),
-)
+NO_HEADERS = ("properties", "location_data")
 # Python's http.client reads 100 header lines, the blank one included; about 25 are ours.
 MOST_PROPERTY_HEADERS = 64
 MOST_PROPERTY_HEADER_BYTES = 16 * 1024
 # So much of a refused body is thrown away, so that its sender reads the answer; after more the connection closes.
 DRAINED_BYTES = 8 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
+DEEPEST = 100
+TOO_DEEP = object()
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 # gunicorn takes request lines of 8,190 bytes; a next link that would be longer goes without the position.
 LONGEST_QUERY = 8000
+SAFE_IN_QUERY = "%=!$'()*+,;:@/?-._~"  # RFC 3986; what else is there is escaped
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -50,31 +50,24 @@ v1 = Blueprint("v1", __name__)
 @v1.get("/images")
 def list_images():
     """Six fields of each image on a page."""
-    query = schemas.parse_list_query(request.query_string, g.context, g.settings.api)
-    rows, is_more = Image.list_page(query, g.context, is_detailed=False)
-    images = [{name: row[name] for name in BRIEF_FIELDS} for row in rows]
-    return answer({"images": images}, next_link(query, rows, is_more))
+    return answer_page("brief")
 
 
 @v1.get("/images/detail")
 def list_images_in_detail():
     """The full record of each image on a page."""
-    query = schemas.parse_list_query(request.query_string, g.context, g.settings.api)
-    records, is_more = Image.list_page(query, g.context, is_detailed=True)
-    return answer({"images": [full_record(record) for record in records]}, next_link(query, records, is_more))
+    return answer_page("all" if sees_all_locations() else "none" if g.context.tenant is None else "own")
 
 
 @v1.get("/images/<image_id:image_id>")
 def show_image(image_id):
     """One record, also in HTTP headers."""
-    record = Image.show(image_id, g.context)
-    tag = record_etag(record)
+    shown = lists.show(image_id, g.context)
+    tag = shown_etag(shown)
     if request.if_none_match.contains_weak(tag):
         return Response(status=304, headers={"ETag": f'"{tag}"'})
-    image = full_record(record)
-    response = answer({"image": image}, {"ETag": f'"{tag}"'})
-    response.headers.extend(image_headers(image))
-    return response
+    record = record_json(shown)
+    return answer(b'{"image":%b}' % record, {"ETag": f'"{tag}"'}, prepared=image_headers(orjson.loads(record)))
 
 
 @v1.post("/images")
@@ -82,8 +75,8 @@ def create_image():
     """Register an image."""
     g.context.require_may_create()
     values = g.bodies.parse_create(read_json(), g.context)
-    record = Image.register(values, g.context)
-    return answer_record(record, {"Location": f"/images/{record['id']}"})
+    row = Image.register(values, g.context)
+    return answer_record(row, {"Location": f"/images/{row['id']}"})
 
 
 @v1.put("/images/<image_id:image_id>")
@@ -106,7 +99,8 @@ def delete_image(image_id):
 def list_members(image_id):
     """Whom it is shared with, as far as the caller may know."""
     members = Member.list_of(image_id, g.context)
-    return answer({"members": [{"member_id": member, "can_share": can_share} for member, can_share in members]})
+    entries = [{"member_id": member, "can_share": can_share} for member, can_share in members]
+    return answer(orjson.dumps({"members": entries}))
 
 
 @v1.put("/images/<image_id:image_id>/members")
@@ -131,6 +125,7 @@ def put_member(image_id, member_id):
 @v1.delete("/images/<image_id:image_id>/members/<member_id:member_id>", provide_automatic_options=False)
 def remove_member(image_id, member_id):
     """Share it with one less."""
+    Member.require_shareable(image_id, g.context)
     require_readable_path()
     Member.remove(image_id, member_id, g.context)
     return no_content()
@@ -142,7 +137,7 @@ def list_shared_images(member_id):
     require_readable_path()
     entries = Member.shared_with(member_id, g.context)
     shared_images = [{"image_id": image_id, "can_share": can_share} for image_id, can_share in entries]
-    return answer({"shared_images": shared_images})
+    return answer(orjson.dumps({"shared_images": shared_images}))
 
 
 class ImageIdConverter(BaseConverter):
@@ -190,7 +185,17 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 class JSONResponse(Response):
+    """Its ``prepared_headers`` go out as they are, unchecked: (name, value) that cannot break a response.
+
+    Checking and copying an image's 30 headers would cost more than reading the image.
+    """
+
     default_mimetype = "application/json"
+    prepared_headers = ()
+
+    def get_wsgi_response(self, environ):
+        content, status, headers = super().get_wsgi_response(environ)
+        return content, status, [*headers, *self.prepared_headers]
 
 
 def is_development_server():
@@ -212,8 +217,10 @@ def finish_request(response):
     return response
 
 
-def answer(payload, headers=None, status=200):
-    return JSONResponse(orjson.dumps(payload), status, headers)
+def answer(content, headers=None, status=200, prepared=()):
+    response = JSONResponse(content, status, headers)
+    response.prepared_headers = prepared
+    return response
 
 
 def no_content():
@@ -222,37 +229,41 @@ def no_content():
     return response
 
 
-def answer_record(record, headers=()):
-    return answer({"image": full_record(record)}, {"ETag": f'"{record_etag(record)}"', **dict(headers)})
+def answer_page(content):
+    """A page of images, and the Link to the next: it carries where the last one stood, should that change or go."""
+    query = queries.parse_list_query(request.query_string, g.context, g.settings.api)
+    images, position = lists.list_page(query, g.context, content)
+    return answer(b'{"images":[%b]}' % images, {"Link": next_link(query, position)} if position else None)
 
 
-def is_whole(record):
+def answer_record(row, headers=()):
+    """The record that a write returned."""
+    columns = {name: row[name] for name in ("owner", "revision", "nonce")}
+    documents = {name: row[name].encode() for name in ("document", "location_document")}
+    shown = lists.Shown(**documents, **columns)
+    return answer(b'{"image":%b}' % record_json(shown), {"ETag": f'"{shown_etag(shown)}"', **dict(headers)})
+
+
+def sees_all_locations():
+    return g.context.is_admin or g.settings.api.expose_locations == "all"
+
+
+def is_whole(shown):
     """Whether the caller sees the locations, which can carry credentials."""
-    return g.settings.api.expose_locations == "all" or g.context.is_owner_of(record)
+    return sees_all_locations() or g.context.is_owner_of(shown.owner)
 
 
-def record_etag(record):
-    return models.etag(record, is_whole(record))
+def shown_etag(shown):
+    return models.etag(shown.revision, shown.nonce, is_whole(shown))
 
 
-def full_record(record):
-    """The one place that renders a record: what the API answers, in its order."""
-    locations = record["locations"] if is_whole(record) else []
-    image = {
-        **{name: record.get(name) for name in SCALAR_FIELDS},
-        "is_public": record["visibility"] == models.PUBLIC,
-        "location": next((url for url, _, status in locations if status == "active"), None),
-    }
-    image["location_data"] = [
-        {"url": url, "metadata": orjson.Fragment(metadata), "status": status} for url, metadata, status in locations
-    ]
-    image["properties"] = record["properties"]
-    return image
+def record_json(shown):
+    return shown.document + (shown.location_document if is_whole(shown) else models.NO_LOCATIONS.encode())
 
 
 def image_headers(image):
     """[(name, value)] of the fields and properties, such that no content can break the response."""
-    headers = [(f"x-image-meta-{name}", header_value(image[name])) for name in SCALAR_FIELDS]
+    headers = [(f"x-image-meta-{name}", header_value(value)) for name, value in image.items() if name not in NO_HEADERS]
     named = {}
     for name, value in image["properties"].items():
         if HEADER_NAME.fullmatch(name):
@@ -271,18 +282,19 @@ def header_value(value):
     return "" if value is None else CONTROL_CHARACTERS.sub(" ", str(value)).encode().decode("latin-1")
 
 
-def next_link(query, rows, is_more):
-    """The Link header to the page after ``rows``; it carries where the last one stood, should it change or go."""
-    if not (is_more and rows):
-        return {}
-    last = rows[-1]
-    kept = [pair for pair in schemas.parse_parameters(request.query_string) if pair[0] not in ("marker", "position")]
-    position = schemas.position_text(query.sort_key, [last[name] for name in query.sort_columns])
-    marker = [*kept, ("marker", last["id"])]
-    parameters = urlencode([*marker, ("position", position)], errors="surrogateescape")
+def next_link(query, position):
+    """``position`` is a JSON list, its last the image's id. The query's own parts stay as the client wrote them."""
+    parts = request.query_string.split(b"&")
+    kept = [
+        quote(part, safe=SAFE_IN_QUERY)
+        for part in parts
+        if part and unquote_plus(part.partition(b"=")[0].decode("latin-1")) not in ("marker", "position")
+    ]
+    marker = [*kept, f"marker={orjson.loads(position)[-1]}"]
+    parameters = "&".join([*marker, f"position={queries.position_text(query.sort_key, position)}"])
     if len(parameters) > LONGEST_QUERY:
-        parameters = urlencode(marker, errors="surrogateescape")
-    return {"Link": f'<{request.script_root}{request.path}?{parameters}>; rel="next"'}
+        parameters = "&".join(marker)
+    return f'<{request.script_root}{request.path}?{parameters}>; rel="next"'
 
 
 def matching_tags():
@@ -337,12 +349,20 @@ def drain_body():
 
 def require_json_type():
     """A PUT without type is taken as JSON, as clients of the time send it; a web page cannot PUT unasked."""
-    charset = request.mimetype_params.get("charset", "utf-8").lower()
-    is_json = request.mimetype == "application/json" and charset in ("utf-8", "utf8")
-    is_untyped_put = request.method == "PUT" and not request.headers.get("Content-Type")
-    is_encoded = request.headers.get("Content-Encoding", "identity").lower() != "identity"
-    if is_encoded or not (is_json or is_untyped_put):
-        raise UnsupportedMediaType("The body must be JSON in UTF-8; send the header Content-Type: application/json.")
+    content_type, encoding = (
+        request.headers.get("Content-Type", ""),
+        request.headers.get("Content-Encoding", "identity"),
+    )
+    charset = request.mimetype_params.get("charset", "utf-8")
+    expected = "send JSON in UTF-8, with the header Content-Type: application/json"
+    if encoding.lower() != "identity":
+        raise UnsupportedMediaType(f"The body is {encoding[:40]}: {expected}, and no Content-Encoding.")
+    if content_type and request.mimetype != "application/json":
+        raise UnsupportedMediaType(f"The body is {request.mimetype[:80]}: {expected}.")
+    if charset.lower() not in ("utf-8", "utf8"):
+        raise UnsupportedMediaType(f"The body is in {charset[:40]}: {expected}.")
+    if not content_type and request.method != "PUT":
+        raise UnsupportedMediaType(f"The body does not say what it is: {expected}.")
 
 
 def parse_json(content):
@@ -350,14 +370,34 @@ def parse_json(content):
     try:
         parsed = json.loads(content.decode(), parse_float=schemas.JSONFloat, parse_constant=schemas.JSONFloat)
     except json.JSONDecodeError as error:
-        raise invalid_body(f"Must be JSON: {error.msg}, line {error.lineno} column {error.colno}.") from None
+        cause = error.msg.removesuffix(" at").removesuffix(" (decode using utf-8-sig)")
+        raise invalid_body(f"Must be JSON: {cause}, line {error.lineno} column {error.colno}.") from None
     except UnicodeDecodeError as error:
         raise invalid_body(f"Must be UTF-8: the byte at {error.start} is not.") from None
-    except (ValueError, RecursionError):
-        raise invalid_body("Must be JSON without NaN, endless numbers, or nesting hundreds deep.") from None
+    except ValueError:
+        raise invalid_body("Must be JSON with numbers of up to 4,300 digits and 1.8e308, and without NaN.") from None
+    except RecursionError:
+        parsed = TOO_DEEP
+    if parsed is TOO_DEEP or is_deep(parsed):
+        raise invalid_body(f"Must be JSON nested at most {DEEPEST} levels deep.")
     if not isinstance(parsed, dict):
         raise invalid_body("Must be a JSON object.")
     return parsed
+
+
+def is_deep(value):
+    """Python's parsers differ by version in how deep they go."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            part
+            for outer in level
+            if isinstance(outer, dict | list)
+            for part in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def invalid_body(message):
@@ -366,7 +406,7 @@ def invalid_body(message):
 
 def answer_registry_error(error):
     if error.status >= 500:
-        logger.error("%s %s %s: %s", g.request_id, request.method, request.path, error.__cause__)
+        logger.error("%s %s %r: %s", g.request_id, request.method, request.path, error.__cause__)
     extras = {"errors": error.errors} if isinstance(error, Invalid) else {}
     return problem(error.status, error.detail, error.headers, **extras)
 
@@ -380,13 +420,13 @@ def answer_http_error(error):
 
 
 def answer_unexpected_error(error):
-    logger.exception("%s %s %s", g.request_id, request.method, request.path, exc_info=error)
+    logger.exception("%s %s %r", g.request_id, request.method, request.path, exc_info=error)
     return problem(500, "A mistake of the registry's own; its log says more under the request id.")
 
 
 def problem(status, detail, headers=None, **extras):
     """RFC 9457."""
     about = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    response = answer({**about, **extras, "request_id": g.request_id}, headers, status)
+    response = answer(orjson.dumps({**about, **extras, "request_id": g.request_id}), headers, status)
     response.mimetype = "application/problem+json"
     return response

@@ -1,12 +1,9 @@
-"""What goes over the wire: vocabularies, value rules, bodies and query parameters."""
+"""What goes over the wire in bodies: vocabularies and value rules."""
 
-import base64
 import json
 import math
 import re
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
 
@@ -17,7 +14,6 @@ CREATE_STATUSES = ("active", "saving", "queued", "killed")
 UPDATE_STATUSES = (*CREATE_STATUSES, "pending_delete", "deleted", "deactivated")
 LOCATION_STATUSES = ("active", "pending_delete", "deleted")
 BOOLEAN_WORDS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
-SORT_KEYS = ("id", "name", "status", "disk_format", "container_format", "size", "created_at", "updated_at")
 LARGEST_INTEGER = 2**63 - 1
 LARGEST_SMALL_INTEGER = 2**31 - 1
 LONGEST_TEXT = 255
@@ -31,6 +27,7 @@ ISO_8601 = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)([T ]\d\d(:?\d\d){0,2}([.,]\d+)?(
 # The plus of an offset that was not escaped in a query arrives as a space.
 UNESCAPED_OFFSET = re.compile(r"(T\d{2,6}|:\d\d|[.,]\d+) (\d\d(?::?\d\d)?)$", re.ASCII)
 UNCLEAN = re.compile("[\0\ud800-\udfff]")
+UNCLEAN_NAMES = "NUL and halves of surrogate pairs"
 
 
 class JSONFloat(float):
@@ -49,7 +46,7 @@ class Value(fields.Field):
 
     def __init__(self, parse, expected, **options):
         self.parse = parse
-        self.refusal = expected
+        self.refusal = expected = f"{expected[:-1]}, or null." if options.get("allow_none") else expected
         template = expected.replace("{", "{{").replace("}", "}}")  # marshmallow fills messages in
         super().__init__(error_messages={"required": template, "null": template}, **options)
 
@@ -68,7 +65,8 @@ def text(longest=LONGEST_TEXT, shortest=0, **options):
             raise ValueError
         return value
 
-    return Value(parse, f"Must be text of {shortest} to {longest} characters, without NUL.", **options)
+    lengths = f"{shortest} to {longest}" if shortest else f"up to {longest}"
+    return Value(parse, f"Must be text of {lengths} characters, without {UNCLEAN_NAMES}.", **options)
 
 
 def word(vocabulary, prefix="Must be", **options):
@@ -109,7 +107,9 @@ def image_id(**options):
             raise ValueError
         return canonical
 
-    return Value(parse, "Must be a uuid in hexadecimal notation: 71c675ab-d94f-49cd-a114-e12490b328d9.", **options)
+    return Value(
+        parse, "Must be a uuid in hexadecimal notation, such as 71c675ab-d94f-49cd-a114-e12490b328d9.", **options
+    )
 
 
 def moment(**options):
@@ -146,10 +146,12 @@ def parse_properties(value):
     if not isinstance(value, dict):
         raise ValueError
     if not all(1 <= len(name) <= LONGEST_TEXT and is_clean(name) for name in value):
-        raise ValidationError(f"A name must be text of 1 to {LONGEST_TEXT} characters, without NUL.")
+        raise ValidationError(f"Each name must be text of 1 to {LONGEST_TEXT} characters, without {UNCLEAN_NAMES}.")
     refused = [name for name, entry in value.items() if not is_property_value(entry)]
     if refused:
-        raise ValidationError({name: ["Must be text without NUL, a number, a boolean or null."] for name in refused})
+        raise ValidationError(
+            {name: [f"Must be text without {UNCLEAN_NAMES}, a number, a boolean or null."] for name in refused}
+        )
     return {name: property_text(entry) for name, entry in value.items()}
 
 
@@ -164,10 +166,11 @@ def property_text(entry):
 
 
 # The ways to write an image's locations; of those in a body, the first counts.
+URL_RULE = f"a URL with a scheme, of at most {LONGEST_URL} characters"
 LOCATION_SHAPES = {
-    "location_data": "a list of {url, metadata, status}",
-    "locations": "a list of URLs",
-    "location": "a URL",
+    "location_data": "Must be a list of {url, metadata, status}.",
+    "locations": "Must be a list of URLs.",
+    "location": f"Must be {URL_RULE}.",
 }
 
 
@@ -175,27 +178,37 @@ def locations(shape):
     """Loads into [(url, metadata as JSON text, status)], whatever its shape."""
 
     def parse(value):
-        entries = [value] if shape == "location" else value
-        if not isinstance(entries, list):
+        if shape == "location":
+            return [(location_url(value), "{}", "active")]
+        if not isinstance(value, list):
             raise ValueError
-        return [parse_location(entry if shape == "location_data" else {"url": entry}) for entry in entries]
+        parse_entry = parse_location if shape == "location_data" else parse_url
+        return [parse_entry(entry, str(number)) for number, entry in enumerate(value)]
 
-    rules = f"a URL has a scheme and at most {LONGEST_URL} characters, metadata is an object"
-    expected = f"Must be {LOCATION_SHAPES[shape]}; {rules}, status one of {', '.join(LOCATION_STATUSES)}."
-    return Value(parse, expected, allow_none=True)
+    return Value(parse, LOCATION_SHAPES[shape], allow_none=True)
 
 
-def parse_location(entry):
+def parse_url(entry, number):
+    try:
+        return location_url(entry), "{}", "active"
+    except ValueError:
+        raise ValidationError({number: [f"Must be {URL_RULE}."]}) from None
+
+
+def parse_location(entry, number):
     if not isinstance(entry, dict):
+        raise ValidationError({number: ["Must be an object {url, metadata, status}."]})
+    try:
+        location = LOCATION.load({name: value for name, value in entry.items() if value is not None})
+    except ValidationError as error:
+        raise ValidationError({number: error.messages}) from None
+    return location["url"], location["metadata"], location["status"]
+
+
+def location_url(value):
+    if not isinstance(value, str) or len(value) > LONGEST_URL or not URL.fullmatch(value) or not is_clean(value):
         raise ValueError
-    url, metadata, status = entry.get("url"), entry.get("metadata"), entry.get("status")
-    metadata = {} if metadata is None else metadata
-    status = "active" if status is None else status
-    if not isinstance(url, str) or len(url) > LONGEST_URL or not URL.fullmatch(url) or not is_clean(url):
-        raise ValueError
-    if not isinstance(metadata, dict) or status not in LOCATION_STATUSES:
-        raise ValueError
-    return url, json_text(metadata), status
+    return value
 
 
 def is_clean(value):
@@ -203,14 +216,11 @@ def is_clean(value):
     return not UNCLEAN.search(value)
 
 
-def json_text(value):
-    """Compact JSON; raises ValueError where a text within, or the nesting, cannot be kept."""
-    try:
-        if not all(map(is_clean, texts_within(value))):
-            raise ValueError
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    except RecursionError:
-        raise ValueError from None
+def metadata_text(value):
+    """Compact JSON of an object; raises ValueError where a text within cannot be kept."""
+    if not isinstance(value, dict) or not all(map(is_clean, texts_within(value))):
+        raise ValueError
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def texts_within(value):
@@ -296,6 +306,13 @@ def load_image(schema, image, ignored):
     return values
 
 
+LOCATION = Schema.from_dict(
+    {
+        "url": Value(location_url, f"Must be {URL_RULE}.", required=True),
+        "metadata": Value(metadata_text, "Must be an object.", load_default="{}"),
+        "status": word(LOCATION_STATUSES, load_default="active"),
+    }
+)(unknown=EXCLUDE)
 MEMBER = Schema.from_dict({"member_id": text(shortest=1, required=True), "can_share": flag()})(unknown=EXCLUDE)
 
 
@@ -305,13 +322,21 @@ def parse_memberships(body):
         raise Invalid({"memberships": ["Must be a list of {member_id, can_share}."]})
     memberships = {}
     for number, entry in enumerate(body["memberships"]):
-        if not isinstance(entry, dict):
-            raise Invalid({f"memberships.{number}": ["Must be an object {member_id, can_share}."]})
-        member = load(MEMBER, entry, f"memberships.{number}")
+        member = load_entry(MEMBER, entry, "memberships", number)
         if member["member_id"] in memberships:
-            raise Invalid({f"memberships.{number}.member_id": ["Must not be named twice."]})
+            raise Invalid({"memberships": [f"{number}.member_id: Must not be named twice."]})
         memberships[member["member_id"]] = member.get("can_share")
     return memberships
+
+
+def load_entry(schema, entry, field, number):
+    """One object of a list. Raises Invalid, naming its place in the list."""
+    if not isinstance(entry, dict):
+        raise Invalid({field: [f"{number}: Must be an object {{{', '.join(schema.fields)}}}."]})
+    try:
+        return schema.load(entry)
+    except ValidationError as error:
+        raise Invalid({field: list(sentences({str(number): error.messages}))}) from None
 
 
 def parse_member(member_id, body):
@@ -326,134 +351,17 @@ def require_object(body, key):
     return body[key]
 
 
-def load(schema, values, *place):
+def load(schema, values):
     try:
         return schema.load(values)
     except ValidationError as error:
-        raise Invalid(flatten(error.messages, place)) from None
+        raise Invalid({field: list(sentences(part)) for field, part in error.messages.items()}) from None
 
 
-def flatten(messages, place):
-    """{"properties": {"kernel": […]}} → {"properties.kernel": […]}; _schema is marshmallow's name for the whole."""
+def sentences(messages, place=""):
+    """{"0": {"url": ["Must be a URL."]}} → "0.url: Must be a URL." """
     if isinstance(messages, list):
-        return {".".join(name for name in place if name != "_schema"): messages}
-    return {key: texts for name, part in messages.items() for key, texts in flatten(part, (*place, name)).items()}
-
-
-class ListQuery(NamedTuple):
-    """What a list asks for; None where it does not ask."""
-
-    equal: dict[str, Any]  # column → value
-    properties: dict[str, str]
-    limit: int
-    size_min: int | None
-    size_max: int | None
-    changes_since: str | None
-    is_public: bool | str | None  # True, False or "all"; from admins only
-    deleted: bool | None  # from admins only
-    sort_key: str
-    sort_dir: str
-    marker: str | None
-    position: list | None  # what the marker had in sort_columns, where it came with that
-
-    @property
-    def sort_columns(self):
-        """The order, ties included, all in one direction."""
-        return ("id",) if self.sort_key == "id" else tuple(dict.fromkeys((self.sort_key, "created_at", "id")))
-
-
-def parse_limit(value):
-    """What is above ``api_limit_max`` will be capped, however large."""
-    if not re.fullmatch("[0-9]+", value):
-        raise ValueError
-    return min(int(value[-40:]), LARGEST_INTEGER) if len(value.lstrip("0")) <= 40 else LARGEST_INTEGER
-
-
-def parse_position(value):
-    """[sort_key, the marker's value of each sort column], as ``position_text`` wrote it."""
-    position = json.loads(base64.b64decode(value + "=" * (-len(value) % 4), altchars="-_", validate=True))
-    if not isinstance(position, list) or not all(map(is_column_value, position)):
-        raise ValueError
-    return position
-
-
-def is_column_value(value):
-    if isinstance(value, str):
-        return is_clean(value)
-    return value is None or (type(value) is int and abs(value) <= LARGEST_INTEGER)
-
-
-def position_text(sort_key, values):
-    """The position of an image in a list, opaque to clients."""
-    return base64.urlsafe_b64encode(json.dumps([sort_key, *values], ensure_ascii=False).encode()).decode().rstrip("=")
-
-
-# Unlike in a body, a text that no image can have is no error: it matches none.
-EQUAL_PARAMETERS = {
-    **{name: fields.Raw() for name in ("name", "status", "container_format", "disk_format", "checksum", "owner")},
-    "min_ram": count(),
-    "min_disk": count(),
-    "protected": flag(),
-}
-ADMIN_PARAMETERS = {
-    "is_public": flag(BOOLEAN_WORDS | {"none": "all"}),
-    "deleted": flag(),
-}
-LIST_PARAMETERS = Schema.from_dict(
-    {
-        **EQUAL_PARAMETERS,
-        **ADMIN_PARAMETERS,
-        "size_min": count(),
-        "size_max": count(),
-        "changes_since": moment(data_key="changes-since"),
-        "sort_key": word(SORT_KEYS, load_default="created_at"),
-        "sort_dir": word(("asc", "desc"), load_default="desc"),
-        "limit": Value(parse_limit, "Must be an integer from 0."),
-        "marker": image_id(),
-        "position": Value(parse_position, "Must be the one of a next link, with its marker and sort_key."),
-    }
-)(unknown=EXCLUDE)
-PROPERTY_PREFIX = "property-"
-MOST_PROPERTIES = 500  # SQLite takes expressions of up to 1,000
-
-
-def parse_parameters(query_string):
-    """[(name, value)] of a query in bytes, repetitions dropped; what is not UTF-8 becomes surrogates."""
-    query = query_string.decode("utf-8", "surrogateescape")
-    return list(dict.fromkeys(parse_qsl(query, keep_blank_values=True, errors="surrogateescape")))
-
-
-def parse_list_query(query_string, context, api):
-    """The ListQuery of a request for a list; parameters that it does not know are ignored. Raises Invalid."""
-    known = {field.data_key or name for name, field in LIST_PARAMETERS.fields.items()}
-    known -= set() if context.is_admin else set(ADMIN_PARAMETERS)
-    given, refused = {}, {}
-    for name, value in parse_parameters(query_string):
-        if name in known or name.startswith(PROPERTY_PREFIX):
-            if not is_clean(name + value):
-                refused[name if is_clean(name) else PROPERTY_PREFIX] = ["Must be UTF-8, without NUL."]
-            elif given.setdefault(name, value) != value:
-                refused[name] = ["Must not be given twice with different values."]
-    if len(given.keys() - known) > MOST_PROPERTIES:
-        refused[PROPERTY_PREFIX] = [f"Must not be more than {MOST_PROPERTIES} filters."]
-    if refused:
-        raise Invalid(refused)
-    values = load(LIST_PARAMETERS, {name: value for name, value in given.items() if name in known})
-    query = ListQuery(
-        equal={name: values[name] for name in EQUAL_PARAMETERS if name in values},
-        properties={name.removeprefix(PROPERTY_PREFIX): given[name] for name in given if name not in known},
-        limit=min(values.get("limit", api.limit_param_default), api.api_limit_max),
-        **{name: values.get(name) for name in ListQuery._fields[3:]},
-    )
-    return query._replace(position=fitting_position(query))
-
-
-def fitting_position(query):
-    """The position's values, where it belongs to this marker and order. Raises Invalid."""
-    if query.position is None:
-        return None
-    sort_key, *values = query.position or [None]
-    is_whole = query.marker is not None and len(values) == len(query.sort_columns)
-    if not is_whole or sort_key != query.sort_key or values[-1] != query.marker:
-        raise Invalid({"position": [LIST_PARAMETERS.fields["position"].refusal]})
-    return values
+        yield from (f"{place}: {text}" if place else text for text in messages)
+        return
+    for name, part in messages.items():
+        yield from sentences(part, f"{place}.{name}" if place else name)

@@ -104,7 +104,7 @@ def test_every_refusal_is_a_problem_in_json(client_as, public_image, caller, met
 @pytest.mark.parametrize(
     ("image", "errors"),
     [
-        ({**IMAGE, "size": -1}, {"size": ["Must be an integer from 0 to 9223372036854775807."]}),
+        ({**IMAGE, "size": -1}, {"size": ["Must be an integer from 0 to 9223372036854775807, or null."]}),
         ({**IMAGE, "min_disk": "x"}, {"min_disk": ["Must be an integer from 0 to 2147483647."]}),
         (
             {**IMAGE, "status": "x"},
@@ -112,7 +112,12 @@ def test_every_refusal_is_a_problem_in_json(client_as, public_image, caller, met
         ),
         (
             {**IMAGE, "properties": {"a": [], "b": {}, "c": "kept"}},
-            {f"properties.{name}": ["Must be text without NUL, a number, a boolean or null."] for name in "ab"},
+            {
+                "properties": [
+                    f"{name}: Must be text without NUL and halves of surrogate pairs, a number, a boolean or null."
+                    for name in "ab"
+                ]
+            },
         ),
     ],
 )
@@ -226,16 +231,16 @@ def requests_of_all_kinds(image_id):
 def test_a_mistake_of_our_own_is_500_and_tells_nothing_of_the_inside(client, make_image, database_path, caplog):
     image = make_image(properties={"arch": "x86"})
     with connected(database_path) as connection:
-        connection.execute("ALTER TABLE property RENAME TO gone")
+        connection.execute("ALTER TABLE image RENAME TO gone")
 
     responses = [
         client.open(path, method=method, json=body) for method, path, body in requests_of_all_kinds(image["id"])
     ]
     with connected(database_path) as connection:
-        connection.execute("ALTER TABLE gone RENAME TO property")
+        connection.execute("ALTER TABLE gone RENAME TO image")
 
     problems = [require_problem(response, 500) for response in responses]
-    assert all("property" not in response.text for response in responses)
+    assert all("no such table" not in response.text for response in responses)
     logged = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert [problem["request_id"] in line for problem, line in zip(problems, logged, strict=True)] == [True] * 5
     assert client.get("/images/detail?is_public=none").json["images"] == [image]
@@ -408,3 +413,16 @@ def test_a_full_disk_is_507_and_changes_nothing(client, make_image):
     assert client.get(path).json["image"] == image
     models.database.execute_sql("PRAGMA max_page_count = 100000")
     assert client.put(path, json={"image": too_much}).status_code == 200
+
+
+def test_a_path_cannot_forge_a_line_of_the_log(make_client, database_path, caplog):
+    client = make_client(database__busy_timeout=0)
+    path = f"/images/{client.post('/images', json={'image': IMAGE}).json['image']['id']}/members"
+
+    with connected(database_path) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        response = client.put(f"{path}/a%0A[CRITICAL]%20forged")
+        connection.execute("ROLLBACK")
+
+    assert response.status_code == 503
+    assert [record.getMessage().count("\n") for record in caplog.records] == [0]

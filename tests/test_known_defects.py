@@ -63,7 +63,7 @@ def test_one_bad_entry_leaves_the_whole_member_list_as_it_was(client, make_image
     response = client.put(members, json={"memberships": [{"member_id": "initech"}, {"can_share": True}]})
 
     assert response.status_code == 400
-    assert list(response.json["errors"]) == ["memberships.1.member_id"]
+    assert list(response.json["errors"]) == ["memberships"]
     assert client.get(members).json == {"members": [{"member_id": "acme", "can_share": True}]}
 
 
@@ -185,3 +185,53 @@ def test_of_two_writers_with_the_same_etag_one_is_told(server):
 
     assert statuses == [200, *[412] * 7]
     assert len(server.request("GET", path)[2]["image"]["properties"]) == 1
+
+
+def test_who_polls_for_changes_since_the_last_one_misses_none(server):
+    def register(worker):
+        return [
+            server.request("POST", "/images", {"image": {**IMAGE, "name": "polled", "is_public": True}})[2]["image"][
+                "id"
+            ]
+            for _ in range(20)
+        ]
+
+    seen, newest = set(), "1970-01-01"
+    with ThreadPoolExecutor(6) as pool:
+        writers = [pool.submit(register, worker) for worker in range(6)]
+        is_last = False
+        while not is_last:
+            is_last = all(writer.done() for writer in writers)
+            path = f"/images/detail?name=polled&sort_key=updated_at&sort_dir=asc&changes-since={newest}"
+            for image in server.request("GET", path)[2]["images"]:
+                seen.add(image["id"])
+                newest = image["updated_at"]
+    registered = {image_id for writer in writers for image_id in writer.result()}
+
+    assert seen == registered
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"properties": {str(number): "" for number in range(60_000)}},
+        {"locations": [f"a:{number}" for number in range(60_000)]},
+    ],
+    ids=["properties", "locations"],
+)
+def test_as_many_entries_as_a_body_holds_are_kept(client, make_image, fields):
+    image = make_image(**fields)
+
+    shown = client.get(f"/images/{image['id']}").json["image"]
+
+    assert len(shown["properties"]) + len(shown["location_data"]) == 60_000
+
+
+def test_as_many_members_as_a_body_holds_are_kept(client, make_image):
+    members = f"/images/{make_image()['id']}/members"
+    memberships = [{"member_id": f"{number:05}"} for number in range(40_000)]
+
+    status = client.put(members, json={"memberships": memberships}).status_code
+
+    assert status == 204
+    assert [member["member_id"] for member in client.get(members).json["members"]] == [f"{n:05}" for n in range(40_000)]

@@ -16,8 +16,10 @@ MAY_IMPORT = {
     "schemas": ("errors",),
     "context": ("errors", "config"),
     "models": ("errors",),
+    "queries": ("errors", "schemas"),
+    "lists": ("errors", "models"),
     "migrations": ("errors",),
-    "registry": ("errors", "config", "schemas", "context", "models", "migrations"),
+    "registry": ("errors", "config", "schemas", "context", "models", "queries", "lists", "migrations"),
 }
 OURS = {*MAY_IMPORT, "conftest", "tests"}
 WITH_FLASK = {"registry"}
@@ -36,7 +38,7 @@ ROUTES = [
     ("delete", "/images/<id>/members/<member>"),
     ("get", "/shared-images/<member>"),
 ]
-LONGEST_MODULE, LONGEST_FUNCTION, LONGEST_ROUTE = 480, 29, 15
+LONGEST_MODULE, LONGEST_FUNCTION, LONGEST_ROUTE = 450, 29, 15
 
 
 def path_of(module):
@@ -91,7 +93,7 @@ def test_a_module_imports_of_ours_only_what_stands_below_it(module):
 
 
 def test_a_migration_knows_nothing_of_the_present_models():
-    assert {path.stem: imported_by(path) & OURS for path in SCRIPTS} == {path.stem: {"migrations"} for path in SCRIPTS}
+    assert set.union(*(imported_by(path) & OURS for path in SCRIPTS)) == {"migrations"}
 
 
 @every_module

@@ -1,6 +1,7 @@
 """Members: with whom an image is shared, and what is shared with whom."""
 
 import http.client
+import uuid
 from urllib.parse import quote
 
 import pytest
@@ -91,9 +92,11 @@ def test_a_replacement_may_name_none_or_many(client, make_image, count):
     assert members_of(client, image["id"]) == memberships
 
 
-A_TEXT = {"memberships.1.member_id": ["Must be text of 1 to 255 characters, without NUL."]}
+A_TEXT = {
+    "memberships": ["1.member_id: Must be text of 1 to 255 characters, without NUL and halves of surrogate pairs."]
+}
 A_BOOLEAN = {
-    "memberships.1.can_share": ["Must be a boolean, or one of the words true, false, 1, 0, yes, no in any case."]
+    "memberships": ["1.can_share: Must be a boolean, or one of the words true, false, 1, 0, yes, no in any case."]
 }
 
 
@@ -108,7 +111,7 @@ A_BOOLEAN = {
         ({"member_id": ["acme"]}, A_TEXT),
         ({"member_id": "nul\0"}, A_TEXT),
         ({"member_id": "half \ud83d"}, A_TEXT),
-        ({"member_id": "first"}, {"memberships.1.member_id": ["Must not be named twice."]}),
+        ({"member_id": "first"}, {"memberships": ["1.member_id: Must not be named twice."]}),
         ({"member_id": "x", "can_share": "maybe"}, A_BOOLEAN),
         ({"member_id": "x", "can_share": 1}, A_BOOLEAN),
         ({"member_id": "x", "can_share": []}, A_BOOLEAN),
@@ -132,9 +135,9 @@ def test_one_bad_entry_and_the_whole_replacement_is_refused(client, make_image, 
         ({"memberships": None}, "memberships"),
         ({"memberships": {"member_id": "x"}}, "memberships"),
         ({"memberships": "x"}, "memberships"),
-        ({"memberships": [{"member_id": "x"}, "y"]}, "memberships.1"),
-        ({"memberships": [{"member_id": "x"}, None]}, "memberships.1"),
-        ({"memberships": [{"member_id": "x"}, ["y"]]}, "memberships.1"),
+        ({"memberships": [{"member_id": "x"}, "y"]}, "memberships"),
+        ({"memberships": [{"member_id": "x"}, None]}, "memberships"),
+        ({"memberships": [{"member_id": "x"}, ["y"]]}, "memberships"),
         ({"members": [{"member_id": "x"}]}, "memberships"),
         ([{"member_id": "x"}], "body"),
         (None, "body"),
@@ -446,3 +449,9 @@ def test_shared_images_are_those_that_the_caller_may_know_and_never_deleted_ones
     assert response.status_code == 200
     assert {named[entry["image_id"]]: entry["can_share"] for entry in entries} == expected
     assert all(set(entry) == {"image_id", "can_share"} for entry in entries)
+
+
+def test_a_member_s_name_is_read_only_where_its_image_may_be_seen(server):
+    status, _ = send(server, "DELETE", f"/images/{uuid.uuid4()}/members/%FF")
+
+    assert status == 404

@@ -210,9 +210,11 @@ def test_the_migrated_schema_has_the_columns_and_keys_that_the_models_name(tmp_p
         scratch.create_tables(TABLES)
     scratch.close()
 
-    columns = rows_of(migrated, f"PRAGMA {about}({table._meta.table_name})")
+    # A column's default is left out: what was added to a table later has one, for the rows of the time.
+    pragma = f"PRAGMA {about}({table._meta.table_name})"
+    columns, expected = ([(*row[:4], *row[5:]) for row in rows_of(path, pragma)] for path in (migrated, named))
 
-    assert columns == rows_of(named, f"PRAGMA {about}({table._meta.table_name})")
+    assert columns == expected
     if about == "table_info":
         fields = [(field.column_name, not field.null) for field in table._meta.sorted_fields]
         assert [(name, bool(required)) for _, name, _, required, *_ in columns] == fields
@@ -230,12 +232,12 @@ def test_the_application_s_own_connections_are_durable_and_check_foreign_keys(ma
 @pytest.mark.parametrize(
     ("statement", "refusal"),
     [
-        ("INSERT INTO property VALUES (8, 'os', 'linux')", "FOREIGN KEY constraint failed"),
+        ("INSERT INTO property VALUES (8, 'os', 'linux', '')", "FOREIGN KEY constraint failed"),
         ("INSERT INTO location VALUES (8, 0, 'file:///x', '{}', 'active')", "FOREIGN KEY constraint failed"),
         ("INSERT INTO member VALUES (8, 'friend', 1)", "FOREIGN KEY constraint failed"),
         ("UPDATE image SET visibility = 'nobody'", "CHECK constraint failed"),
-        ("INSERT INTO image SELECT 8, id, %s FROM image", "UNIQUE constraint failed: image.id"),
-        ("INSERT INTO property VALUES (7, 'os', 'windows')", "UNIQUE constraint failed: property.image_id"),
+        ("INSERT INTO image (pk, id, %s) SELECT 8, id, %s FROM image", "UNIQUE constraint failed: image.id"),
+        ("INSERT INTO property VALUES (7, 'os', 'windows', '')", "UNIQUE constraint failed: property.image_id"),
         ("INSERT INTO member VALUES (7, 'friend', 0)", "UNIQUE constraint failed: member.image_id"),
         *(
             (f"UPDATE image SET {name} = NULL", f"NOT NULL constraint failed: image.{name}")

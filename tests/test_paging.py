@@ -13,9 +13,9 @@ import models
 SORT_KEYS = ("id", "name", "status", "disk_format", "container_format", "size", "created_at", "updated_at")
 NEXT_LINK = re.compile(r'<(/[^/<>"\s][^<>"\s]*|/\?[^<>"\s]*)>; rel="next"', re.ASCII)
 UNKNOWN_ID = "71c675ab-d94f-49cd-a114-e12490b328d9"
-NO_UUID = "Must be a uuid in hexadecimal notation: 71c675ab-d94f-49cd-a114-e12490b328d9."
+NO_UUID = "Must be a uuid in hexadecimal notation, such as 71c675ab-d94f-49cd-a114-e12490b328d9."
 NO_SUCH_MARKER = "Must be the id of an image that you can see."
-NO_POSITION = "Must be the one of a next link, with its marker and sort_key."
+NO_POSITION = "Must be the position of a next link, sent with its marker and sort_key."
 LARGEST = 2**63 - 1
 
 NO_LIMITS = ["", "-1", "+1", "1.0", "1e1", "0x1", " 1", "1_0", "\u0663", "x", "none"]

@@ -407,3 +407,9 @@ def test_sixteen_clients_count_up_one_image_with_if_match_and_lose_nothing(serve
         list(pool.map(count_up, range(48)))
 
     assert server.request("GET", path)[2]["image"]["properties"] == {"counter": "48"}
+
+
+def test_no_header_of_a_client_s_says_under_which_path_we_are(server):
+    status, _, body = server.request("GET", "/images?limit=0", headers={"SCRIPT_NAME": "/evil"})
+
+    assert (status, body) == (200, {"images": []})

@@ -356,7 +356,7 @@ def test_changes_in_quick_succession_have_rising_times(client, make_image):
         *[({"min_disk": 1.0}, "min_disk"), ({"min_ram": True}, "min_ram")],
         *[({"is_public": "maybe"}, "is_public"), ({"protected": 2}, "protected")],
         ({"owner": 5}, "owner"),
-        ({"properties": {"arch": {}, "new": "1"}}, "properties.arch"),
+        ({"properties": {"arch": {}, "new": "1"}}, "properties"),
         ({"properties": {"": "x", "new": "1"}}, "properties"),
         ({"location_data": [{"url": "x:1"}, {"url": "no scheme"}]}, "location_data"),
         ({"location": ""}, "location"),

@@ -189,12 +189,8 @@ def test_of_two_writers_with_the_same_etag_one_is_told(server):
 
 def test_who_polls_for_changes_since_the_last_one_misses_none(server):
     def register(worker):
-        return [
-            server.request("POST", "/images", {"image": {**IMAGE, "name": "polled", "is_public": True}})[2]["image"][
-                "id"
-            ]
-            for _ in range(20)
-        ]
+        body = {"image": {**IMAGE, "name": "polled", "is_public": True}}
+        return [server.request("POST", "/images", body)[2]["image"]["id"] for _ in range(20)]
 
     seen, newest = set(), "1970-01-01"
     with ThreadPoolExecutor(6) as pool:

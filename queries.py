@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -101,9 +102,10 @@ def parse_parameters(query_string):
     return list(dict.fromkeys(parse_qsl(query, keep_blank_values=True, errors="surrogateescape")))
 
 
-def parse_list_query(query_string, context, api):
+@lru_cache(maxsize=512)
+def parse_list_query(query_string, is_admin, api):
     """The ListQuery of a request for a list; parameters that it does not know are ignored. Raises Invalid."""
-    known = LIST_PARAMETERS if context.is_admin else USER_PARAMETERS
+    known = LIST_PARAMETERS if is_admin else USER_PARAMETERS
     given, refused = {}, {}
     for name, value in parse_parameters(query_string) if query_string else ():
         if name in known or name.startswith(PROPERTY_PREFIX):

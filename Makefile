@@ -28,6 +28,9 @@ format: .venv/dev
 
 install: .venv/dev
 
+bench: .venv/dev
+	$(BIN)/python -m bench
+
 coverage: .venv/dev
 	$(BIN)/pytest -n auto --cov --cov-report=term-missing
 

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from errors import Invalid, NotFound
-from models import DELETED, KILLED, NO_LOCATIONS, NORMAL, database, translated_errors
+from models import DATABASE_ERRORS, DELETED, KILLED, NO_LOCATIONS, NORMAL, database, translated
 
 # This is the hot path, below Peewee's models: a page of 25 costs little more than answering a constant, where rows
 # turned into objects cost four to ten times that. What it reads is rendered already (models.Image.render), and a page
@@ -87,8 +87,10 @@ def list_page(query, context, content):
 
 
 def run(statement, parameters):
-    with translated_errors():
+    try:
         return database.connection().execute(statement, parameters).fetchone()
+    except DATABASE_ERRORS as error:
+        raise translated(error) from error
 
 
 def kind_of(context):

@@ -367,16 +367,24 @@ def writing():
 def translated_errors():
     try:
         yield
-    except (DatabaseError, sqlite3.DatabaseError) as error:
-        cause = error
-        while hasattr(cause, "orig"):  # Peewee wraps SQLite's error, once or twice
-            cause = cause.orig
-        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
-        if code == SQLITE_FULL:
-            raise DatabaseFull("The disk is full; nothing was changed.") from error
-        if code not in SQLITE_TROUBLES:
-            raise
-        raise DatabaseUnavailable(f"The database {SQLITE_TROUBLES[code]}; nothing was changed.") from error
+    except DATABASE_ERRORS as error:
+        raise translated(error) from error
+
+
+DATABASE_ERRORS = (DatabaseError, sqlite3.DatabaseError)
+
+
+def translated(error):
+    """What to raise for an error of SQLite's: the same, where it is a mistake of ours."""
+    cause = error
+    while hasattr(cause, "orig"):  # Peewee wraps SQLite's error, once or twice
+        cause = cause.orig
+    code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+    if code == SQLITE_FULL:
+        return DatabaseFull("The disk is full; nothing was changed.")
+    if code not in SQLITE_TROUBLES:
+        return error
+    return DatabaseUnavailable(f"The database {SQLITE_TROUBLES[code]}; nothing was changed.")
 
 
 def require_pair(row):

@@ -110,12 +110,14 @@ def test_the_api_page_has_every_route():
 
 
 def test_what_the_makefile_offers_is_in_the_readme():
-    offered = re.findall(r"^# (make \w+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text()
+    offered = re.findall(r"^# (make \w+)", makefile, re.MULTILINE)
 
     missing = [target for target in offered if f"`{target}`" not in README.read_text() and target != "make run"]
 
     assert offered
     assert missing == []
+    assert all(f"\n{target.removeprefix('make ')}: .venv/" in makefile for target in offered)
 
 
 @pytest.mark.parametrize("page", [README, *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name)

@@ -308,9 +308,9 @@ def start_condition(branch):
 
 
 def property_condition(table, number):
-    """The index has the first 64 characters of values."""
+    """The index has the first 64 characters of values; without the plus SQLite would put :v into the substr."""
     beginning = f"substr({table}.value, 1, 64) = substr(:v{number}, 1, 64)"
-    return f"{table}.name = :n{number} AND {beginning} AND {table}.value = :v{number}"
+    return f"{table}.name = :n{number} AND {beginning} AND +{table}.value = :v{number}"
 
 
 def filter_conditions(branch, filters, properties):

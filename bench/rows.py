@@ -1,0 +1,66 @@
+"""The rows of images: what a write left of them, told as SQL that leaves the same."""
+# ruff: noqa: S608
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+
+def read(database: Path, ids):
+    """{image id: {(table, its key): row}} of all tables that belong to the images; a row is {column: value}."""
+    found = {image_id: {} for image_id in ids}
+    marks = ", ".join("?" * len(ids))
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        connection.row_factory = sqlite3.Row
+        for table, reference in tables_of_images(connection):
+            columns = connection.execute("SELECT name, pk FROM pragma_table_info(?)", [table]).fetchall()
+            keys = [name for name, place in columns if place]
+            selected = ", ".join(f't."{name}"' for name, _ in columns)
+            join = f'FROM "{table}" t JOIN image i ON t."{reference}" = i.pk WHERE i.id IN ({marks})'
+            for image_id, *values in connection.execute(f"SELECT i.id, {selected} {join}", list(ids)):
+                row = dict(zip([name for name, _ in columns], values, strict=True))
+                found[image_id][table, tuple((name, row[name]) for name in keys)] = row
+    return found
+
+
+def tables_of_images(connection):
+    """[(table, the column that says which image)], the images first."""
+    tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    references = [("image", "pk")]
+    for (table,) in tables:
+        query = 'SELECT "from" FROM pragma_foreign_key_list(?) WHERE "table" = \'image\''
+        references += [(table, column) for (column,) in connection.execute(query, [table])]
+    return references
+
+
+def statements(before, after):
+    """[(sql, values)] that make one image's rows of ``before`` those of ``after``."""
+    made = [write(table, key, before.get((table, key), {}), row) for (table, key), row in after.items()]
+    gone = [
+        (f'DELETE FROM "{table}" WHERE {matches(key)}', [value for _, value in key])
+        for table, key in before.keys() - after.keys()
+    ]
+    return [statement for statement in made if statement] + gone
+
+
+def write(table, key, old, row):
+    """(sql, values), or None where nothing has changed."""
+    changed = {name: value for name, value in row.items() if name not in old or value != old[name]}
+    values, names = list(changed.values()), [f'"{name}"' for name in changed]
+    if not old:
+        return f'INSERT INTO "{table}" ({", ".join(names)}) VALUES ({", ".join("?" * len(row))})', values
+    if not changed:
+        return None
+    assignments = ", ".join(f"{name} = ?" for name in names)
+    return f'UPDATE "{table}" SET {assignments} WHERE {matches(key)}', [*values, *(value for _, value in key)]
+
+
+def matches(key):
+    return " AND ".join(f'"{name}" = ?' for name, _ in key)
+
+
+def copy(database: Path, path: Path) -> Path:
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(path)) as target:
+        source.backup(target)
+        target.execute("PRAGMA journal_mode = wal")
+    return path

@@ -1,0 +1,98 @@
+"""The load: one run of wrk, which asks for the lines of a file in turn."""
+# ruff: noqa: S603
+
+import contextlib
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+SCRIPT = Path(__file__).with_name("wrk.lua")
+# wrk answers to the signal that ends a run at its next tenth of a second; it ends by itself after a minute more.
+SPARE_SECONDS = 60
+FEWEST_REQUESTS, MOST_SECONDS = 50, 10
+
+
+class Load(NamedTuple):
+    """Microseconds, but for ``rate``: requests a second. ``cpu`` is the server's, each request."""
+
+    requests: int
+    errors: int
+    rate: float
+    p50: float
+    p99: float
+    cpu: float
+
+
+def require_wrk() -> None:
+    if shutil.which("wrk") is None:
+        raise SystemExit("The benchmark needs wrk: apt install wrk")
+
+
+def write_requests(path: Path, asks, prefix="") -> Path:
+    """``asks`` are (method, target, headers, body)."""
+    lines = []
+    for method, target, headers, body in asks:
+        fields = [method, prefix + target, body, *(f"{name}: {value}" for name, value in headers.items())]
+        lines.append("\t".join(fields) + "\n")
+    path.write_text("".join(lines))
+    return path
+
+
+def start(server, requests: Path, seconds: float, connections: int) -> subprocess.Popen:
+    wrk = ["wrk", "--latency", "-t1", f"-c{connections}", f"-d{int(seconds) + SPARE_SECONDS}s", "--timeout", "30s"]
+    command = [shutil.which("wrk"), *wrk[1:], "-s", str(SCRIPT), server.url, "--", str(requests)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process: subprocess.Popen) -> Load:
+    """Ask wrk for its figures. Raises RuntimeError where it has none."""
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=SPARE_SECONDS)
+    line = next((line for line in output.splitlines() if line.startswith("RESULT ")), None)
+    if line is None:
+        raise RuntimeError(f"wrk: {output}")
+    requests, errors, microseconds, p50, p99 = map(float, line.split()[1:])
+    return Load(int(requests), int(errors), requests / microseconds * 1e6, p50, p99, 0.0)
+
+
+def run(server, requests: Path, seconds: float, connections: int) -> Load:
+    """Longer where so few were answered that they say little. Raises RuntimeError for any answer that is an error."""
+    before = server.cpu_seconds()
+    with ended(start(server, requests, seconds, connections)) as process:
+        time.sleep(seconds)
+        load = finish(process)
+    # Each connection leaves one request that is served, but that wrk does not count.
+    cpu = (idle_cpu_seconds(server) - before) / (load.requests + connections) * 1e6
+    if load.errors:
+        raise RuntimeError(f"{load.errors} of {load.requests} answers of {requests.name} were errors")
+    if load.requests < FEWEST_REQUESTS and seconds < MOST_SECONDS:
+        return run(server, requests, seconds * 4, connections)
+    if not load.requests:
+        raise RuntimeError(f"{requests.name} had no answer in {seconds} s")
+    return load._replace(cpu=cpu)
+
+
+def idle_cpu_seconds(server) -> float:
+    """Its CPU time as soon as that stands still."""
+    before, deadline = server.cpu_seconds(), time.monotonic() + MOST_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(0.01)
+        after = server.cpu_seconds()
+        if after - before < 0.001:
+            break
+        before = after
+    return after
+
+
+@contextlib.contextmanager
+def ended(process):
+    """Kill it unless it has ended."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()

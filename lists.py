@@ -5,10 +5,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from errors import Invalid, NotFound
-from models import DATABASE_ERRORS, DELETED, KILLED, NO_LOCATIONS, NORMAL, database, translated
+from models import DATABASE_ERRORS, DELETED, KILLED, NO_LOCATIONS, NORMAL, VISIBLE, audience_of, database, translated
 
 # This is the hot path, below Peewee's models: a page of 25 costs little more than answering a constant, where rows
-# turned into objects cost four to ten times that. What it reads is rendered already (models.Image.render), and a page
+# turned into objects cost four to ten times that. What it reads is rendered already (models.documents_of), and a page
 # comes as one row, since sqlite3 takes the interpreter's lock anew for each row.
 
 # A filter that so few images pass is where a query starts; they are then sorted. Any other is checked on the way.
@@ -39,18 +39,12 @@ class Branch(NamedTuple):
     driver: str  # where it starts: order, own, member, a filter's name, or property 0, 1, …
 
 
-VISIBLE = {
-    "admin": "1",
-    "tenant": """shelf < 4 AND (shelf IN (0, 2) OR owner = :tenant
-        OR EXISTS (SELECT 1 FROM member WHERE image_id = pk AND member = :tenant))""",
-    "nobody": "shelf IN (0, 2)",
-}
 SHOW = "SELECT CAST(document AS BLOB), CAST(location_document AS BLOB), owner, revision, nonce FROM image"
 
 
 def show(image_id, context):
     """The Shown of an image. Raises NotFound, for a hidden image as for none."""
-    row = run(f"{SHOW} WHERE id = :id AND {VISIBLE[kind_of(context)]}", {"id": image_id, "tenant": context.tenant})
+    row = run(f"{SHOW} WHERE id = :id AND {VISIBLE[audience_of(context)]}", {"id": image_id, "tenant": context.tenant})
     if row is None:
         raise NotFound("Image not found.")
     return Shown(*row)
@@ -93,14 +87,10 @@ def run(statement, parameters):
         raise translated(error) from error
 
 
-def kind_of(context):
-    return "admin" if context.is_admin else "tenant" if context.tenant is not None else "nobody"
-
-
 def position_of(query, context):
     """The marker's present values of the sort columns. Raises Invalid for one the caller cannot see."""
     columns = ", ".join(query.sort_columns)
-    statement = f"SELECT {columns} FROM image WHERE id = :id AND {VISIBLE[kind_of(context)]}"
+    statement = f"SELECT {columns} FROM image WHERE id = :id AND {VISIBLE[audience_of(context)]}"
     position = run(statement, {"id": query.marker, "tenant": context.tenant})
     if position is None:
         raise Invalid({"marker": ["Must be the id of an image that you can see."]})

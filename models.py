@@ -17,12 +17,10 @@ from peewee import (
     DatabaseError,
     ForeignKeyField,
     IntegerField,
-    IntegrityError,
     Model,
     SmallIntegerField,
     SqliteDatabase,
     TextField,
-    chunked,
 )
 
 from errors import (
@@ -46,8 +44,6 @@ DOCUMENT_FIELDS = (
     *("min_disk", "min_ram", "owner", "is_public", "protected", "created_at", "updated_at", "deleted", "deleted_at"),
 )
 NO_LOCATIONS = ',"location":null,"location_data":[]}'
-# A statement takes 32,766 values in a SQLite as it is by default; rows have up to five.
-INSERTED_ROWS = 5000
 MICROSECOND = timedelta(microseconds=1)
 # SQLite's result codes for what passes, or what an operator mends; any other is a mistake of ours.
 SQLITE_FULL = 13
@@ -98,37 +94,21 @@ class Image(Table):
     deleted_at = CharField(26, null=True)
     revision = IntegerField(default=1)  # incremented by every write
     nonce = CharField(16)  # drawn anew by every write, so that no ETag comes back
-    # Derived from all of the above, its properties and locations, by ``render``, with every write:
+    # Derived from all of the above, its properties and locations, by ``documents_of``, with every write:
     shelf = SmallIntegerField(default=0)  # which lists it can be in, see ``shelf_of``
     brief = TextField(default="")  # JSON of six fields
     document = TextField(default="")  # JSON of the full record, up to its locations
     location_document = TextField(default="")  # the rest of it
 
     @classmethod
-    def visible_to(cls, context):
-        """The rule of visibility: admins see all, others what is public, their own, or shared with them.
-
-        ``lists.py`` says the same in SQL, for lists.
-        """
-        if context.is_admin:
-            return cls.pk.is_null(False)
-        return (cls.deleted == False) & cls.belonging_to(context)  # noqa: E712
-
-    @classmethod
-    def belonging_to(cls, context):
-        """Public images, and the caller's own and those it is a member of."""
-        if context.tenant is None:
-            return cls.visibility == PUBLIC
-        shared = Member.select(Member.image).where(Member.member == context.tenant)
-        return (cls.visibility == PUBLIC) | (cls.owner == context.tenant) | cls.pk.in_(shared)
-
-    @classmethod
     def find(cls, image_id, context):
         """The row as a dict. Raises NotFound, for a hidden image as for none."""
-        row = cls.select().where((cls.id == image_id) & cls.visible_to(context)).dicts().first()
-        if row is None:
+        statement = f"SELECT {', '.join(COLUMNS)} FROM image WHERE id = :id AND {VISIBLE[audience_of(context)]}"
+        values = execute(statement, {"id": image_id, "tenant": context.tenant}).fetchone()
+        if values is None:
             raise NotFound("Image not found.")
-        return row
+        row = dict(zip(COLUMNS, values, strict=True))
+        return row | {name: bool(row[name]) for name in ("protected", "deleted")}
 
     @classmethod
     def find_changeable(cls, image_id, context):
@@ -156,16 +136,17 @@ class Image(Table):
         with writing():
             # The time is taken under the lock: who polls changes-since must not find a later one before it.
             now = current_time()
-            columns = {"created_at": now, "updated_at": now, **columns_of(values), "nonce": secrets.token_hex(8)}
-            columns["id"] = values.get("id") or str(uuid.uuid4())
-            columns["owner"] = values.get("owner") or context.tenant
+            row = {**DEFAULTS, "created_at": now, "updated_at": now, **columns_of(values), "nonce": new_nonce()}
+            row |= {"id": values.get("id") or str(uuid.uuid4()), "owner": values.get("owner") or context.tenant}
+            properties, locations = dict(sorted(values.get("properties", {}).items())), values.get("locations", [])
+            row |= documents_of(row, properties, locations)
             try:
-                pk = cls.insert(columns).execute()
-            except IntegrityError:
+                row["pk"] = execute(INSERT, row).lastrowid
+            except sqlite3.IntegrityError:
                 raise Conflict("An image with this id exists, or existed, already.") from None
-            Property.store(pk, columns["created_at"], values.get("properties", {}))
-            Location.store(pk, values.get("locations", []))
-            return cls.render(pk)
+            Property.store(row["pk"], row["created_at"], properties)
+            Location.store(row["pk"], locations)
+            return row
 
     @classmethod
     def change(cls, image_id, changes, context, *, purges_properties, from_state, tags):
@@ -182,14 +163,13 @@ class Image(Table):
             if from_state not in (None, row["status"]):
                 raise Conflict(f"The image's status is {row['status']}, not what from_state says.")
             require_match(row, tags)
-            cls.write(row, columns_of(changes, row["visibility"]))
             if purges_properties:
-                Property.delete().where(Property.image == row["pk"]).execute()
+                execute("DELETE FROM property WHERE image_id = ?", (row["pk"],))
             Property.store(row["pk"], row["created_at"], changes.get("properties", {}))
             if "locations" in changes:
-                Location.delete().where(Location.image == row["pk"]).execute()
+                execute("DELETE FROM location WHERE image_id = ?", (row["pk"],))
                 Location.store(row["pk"], changes["locations"])
-            return cls.render(row["pk"])
+            return cls.write(row, columns_of(changes, row["visibility"]))
 
     @classmethod
     def remove(cls, image_id, context, tags):
@@ -199,33 +179,35 @@ class Image(Table):
             if row["protected"] and not row["deleted"]:
                 raise Forbidden("The image is protected: set protected to false first.")
             require_match(row, tags)
-            if row["deleted"]:
-                return row
-            cls.write(row, {"deleted": True})
-            return cls.render(row["pk"])
+            return row if row["deleted"] else cls.write(row, {"deleted": True})
 
     @classmethod
     def write(cls, row, columns):
-        """Update the row. updated_at moves on every change, and never backwards."""
+        """Update the row, its documents with it, and return what it now is; properties and locations are in place.
+
+        updated_at moves on every change, and never backwards.
+        """
         previous = datetime.fromisoformat(row["updated_at"])
         now = max(current_time(), (previous + MICROSECOND).isoformat(timespec="microseconds"))
-        moved = {"updated_at": now, "revision": row["revision"] + 1, "nonce": secrets.token_hex(8)}
+        changed = row | columns | {"updated_at": now, "revision": row["revision"] + 1, "nonce": new_nonce()}
         if columns.get("deleted"):
-            moved["deleted_at"] = now
-        cls.update(columns | moved).where(cls.pk == row["pk"]).execute()
+            changed["deleted_at"] = now
+        changed |= documents_of(changed, Property.texts(row["pk"]), Location.entries(row["pk"]))
+        assignments = ", ".join(f"{name} = :{name}" for name in COLUMNS if changed[name] != row[name])
+        execute(f"UPDATE image SET {assignments} WHERE pk = :pk", changed)
+        return changed
 
-    @classmethod
-    def render(cls, pk):
-        """Write the documents that answers are made of, and return the row with them.
 
-        The one place that renders a record; each write ends with it, in its own transaction.
-        """
-        row = cls.select().where(cls.pk == pk).dicts().get()
-        properties = Property.select(Property.name, Property.value).where(Property.image == pk).order_by(Property.name)
-        locations = Location.select(Location.url, Location.metadata, Location.status).where(Location.image == pk)
-        documents = documents_of(row, dict(properties.tuples()), list(locations.order_by(Location.position).tuples()))
-        cls.update(documents).where(cls.pk == pk).execute()
-        return row | documents
+COLUMNS = tuple(Image._meta.sorted_field_names)
+DEFAULTS = {name: field.default for name, field in Image._meta.fields.items()}
+INSERT = f"INSERT INTO image ({', '.join(COLUMNS[1:])}) VALUES ({', '.join(f':{name}' for name in COLUMNS[1:])})"
+# The rule of visibility: admins see all; others what is public, their own and what is shared with them, none deleted.
+VISIBLE = {
+    "admin": "1",
+    "tenant": f"""shelf < {DELETED} AND (shelf IN ({NORMAL}, {KILLED}) OR owner = :tenant
+        OR EXISTS (SELECT 1 FROM member WHERE image_id = pk AND member = :tenant))""",
+    "nobody": f"shelf IN ({NORMAL}, {KILLED})",
+}
 
 
 class Property(Table):
@@ -241,10 +223,13 @@ class Property(Table):
     @classmethod
     def store(cls, pk, created_at, texts):
         """Add the properties ``{name: text or None}``, or give them their new values."""
-        rows = [(pk, name, value, created_at) for name, value in texts.items()]
-        conflict = {"conflict_target": [cls.image, cls.name], "preserve": [cls.value]}
-        for some in chunked(rows, INSERTED_ROWS):
-            cls.insert_many(some).on_conflict(**conflict).execute()
+        statement = """INSERT INTO property (image_id, name, value, created_at) VALUES (?, ?, ?, ?)
+            ON CONFLICT (image_id, name) DO UPDATE SET value = excluded.value"""
+        database.connection().executemany(statement, [(pk, name, text, created_at) for name, text in texts.items()])
+
+    @classmethod
+    def texts(cls, pk):
+        return dict(execute("SELECT name, value FROM property WHERE image_id = ? ORDER BY name", (pk,)))
 
 
 class Location(Table):
@@ -261,8 +246,13 @@ class Location(Table):
     @classmethod
     def store(cls, pk, locations):
         rows = [(pk, position, *entry) for position, entry in enumerate(locations)]
-        for some in chunked(rows, INSERTED_ROWS):
-            cls.insert_many(some).execute()
+        database.connection().executemany("INSERT INTO location VALUES (?, ?, ?, ?, ?)", rows)
+
+    @classmethod
+    def entries(cls, pk):
+        return execute(
+            "SELECT url, metadata, status FROM location WHERE image_id = ? ORDER BY position", (pk,)
+        ).fetchall()
 
 
 class Member(Table):
@@ -324,8 +314,7 @@ class Member(Table):
                 (row["pk"], member_id, before.get(member_id, False) if can_share is None else can_share)
                 for member_id, can_share in memberships.items()
             ]
-            for some in chunked(rows, INSERTED_ROWS):
-                cls.insert_many(some).execute()
+            database.connection().executemany("INSERT INTO member VALUES (?, ?, ?)", rows)
 
     @classmethod
     def put(cls, image_id, member_id, can_share, context):
@@ -375,16 +364,20 @@ DATABASE_ERRORS = (DatabaseError, sqlite3.DatabaseError)
 
 
 def translated(error):
-    """What to raise for an error of SQLite's: the same, where it is a mistake of ours."""
+    """What to raise for an error of SQLite's: the same, where it is a mistake of ours.
+
+    Peewee wraps SQLite's error, once or twice; and where SQLite has rolled back by itself, Peewee's own
+    attempt fails, with the first error as its context.
+    """
     cause = error
-    while hasattr(cause, "orig"):  # Peewee wraps SQLite's error, once or twice
-        cause = cause.orig
-    code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
-    if code == SQLITE_FULL:
-        return DatabaseFull("The disk is full; nothing was changed.")
-    if code not in SQLITE_TROUBLES:
-        return error
-    return DatabaseUnavailable(f"The database {SQLITE_TROUBLES[code]}; nothing was changed.")
+    while cause is not None:
+        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+        if code == SQLITE_FULL:
+            return DatabaseFull("The disk is full; nothing was changed.")
+        if code in SQLITE_TROUBLES:
+            return DatabaseUnavailable(f"The database {SQLITE_TROUBLES[code]}; nothing was changed.")
+        cause = getattr(cause, "orig", None) or cause.__context__
+    return error
 
 
 def require_pair(row):
@@ -411,6 +404,19 @@ def columns_of(values, visibility=SHARED):
     if "is_public" in values and values["is_public"] != (visibility == PUBLIC):
         columns["visibility"] = PUBLIC if values["is_public"] else SHARED
     return columns
+
+
+def execute(statement, parameters):
+    """Peewee builds a statement anew each time, which costs more than SQLite takes to run it."""
+    return database.connection().execute(statement, parameters)
+
+
+def audience_of(context):
+    return "admin" if context.is_admin else "tenant" if context.tenant is not None else "nobody"
+
+
+def new_nonce():
+    return secrets.token_hex(8)
 
 
 def shelf_of(row):

@@ -10,6 +10,7 @@ from flask import Blueprint, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
+import cli
 import lists
 import migrations
 import models
@@ -173,6 +174,8 @@ def create_app(settings: Settings | None = None) -> Application:
     app.register_error_handler(HTTPException, answer_http_error)
     app.register_error_handler(Exception, answer_unexpected_error)
     app.register_blueprint(v1)
+    for command in cli.COMMANDS:
+        app.cli.add_command(command)
     return app
 
 

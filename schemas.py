@@ -240,12 +240,12 @@ def canonical_uuid(value):
 
 
 class ImageBodies:
-    """The bodies of POST and PUT /images, by the vocabularies of ``[api]``."""
+    """The bodies of POST and PUT /images, by the vocabularies of ``[api]``; an import takes more statuses."""
 
-    def __init__(self, api):
+    def __init__(self, api, create_statuses=CREATE_STATUSES):
         required = {"required": api.strict_create}
         nullable = {"allow_none": not api.strict_create}
-        self.on_create = image_schema(api, CREATE_STATUSES, required, required | nullable)
+        self.on_create = image_schema(api, create_statuses, required, required | nullable)
         self.on_update = image_schema(api, UPDATE_STATUSES, {}, nullable)
 
     def parse_create(self, body, context):

@@ -20,9 +20,11 @@ MAY_IMPORT = {
     "lists": ("errors", "models"),
     "migrations": ("errors",),
     "web": ("errors", "schemas", "context"),
-    "registry": ("errors", "config", "schemas", "context", "models", "queries", "lists", "web", "migrations"),
+    "cli": ("errors", "config", "schemas", "context", "models", "queries", "lists", "web", "migrations", "cli"),
+    "registry": ("errors", "config", "schemas", "context", "models", "queries", "lists", "web", "migrations", "cli"),
 }
 OURS = {*MAY_IMPORT, "conftest", "tests"}
+WINGS = ("migrations", "cli")
 WITH_FLASK = {"web", "registry"}
 WITH_PEEWEE = {"models", "migrations"}
 # The document's list of URLs, and then what it leaves to the reference.
@@ -43,7 +45,7 @@ LONGEST_MODULE, LONGEST_FUNCTION, LONGEST_ROUTE = 450, 29, 15
 
 
 def path_of(module):
-    return ROOT / module / "__init__.py" if module == "migrations" else ROOT / f"{module}.py"
+    return ROOT / module / "__init__.py" if module in WINGS else ROOT / f"{module}.py"
 
 
 def tree_of(path):
@@ -51,7 +53,8 @@ def tree_of(path):
 
 
 SCRIPTS = sorted((ROOT / "migrations").glob("[0-9]*.py"))
-PATHS = [*map(path_of, MAY_IMPORT), *SCRIPTS, ROOT / "gunicorn.conf.py"]
+COMMANDS = sorted(set((ROOT / "cli").glob("*.py")) - {path_of("cli")})
+PATHS = [*map(path_of, MAY_IMPORT), *SCRIPTS, *COMMANDS, ROOT / "gunicorn.conf.py"]
 every_module = pytest.mark.parametrize("module", MAY_IMPORT)
 every_path = pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(ROOT)))
 
@@ -85,7 +88,7 @@ def routes():
 
 
 def test_every_module_at_the_top_stands_in_the_table():
-    assert {path.stem for path in ROOT.glob("*.py") if "." not in path.stem} | {"migrations"} == set(MAY_IMPORT)
+    assert {path.stem for path in ROOT.glob("*.py") if "." not in path.stem} | {*WINGS} == set(MAY_IMPORT)
 
 
 @every_module
@@ -95,6 +98,14 @@ def test_a_module_imports_of_ours_only_what_stands_below_it(module):
 
 def test_a_migration_knows_nothing_of_the_present_models():
     assert set.union(*(imported_by(path) & OURS for path in SCRIPTS)) == {"migrations"}
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.name)
+def test_a_command_may_use_all_but_the_routes_and_asks_the_models_for_the_database(path):
+    imported = imported_by(path)
+
+    assert imported & OURS <= set(MAY_IMPORT["cli"])
+    assert imported & {"peewee", "playhouse", "sqlite3"} == set()
 
 
 @every_module
@@ -211,7 +222,9 @@ def import_in(tmp_path):
     return watch
 
 
-@pytest.mark.parametrize("module", [*MAY_IMPORT, *(f"migrations.{path.stem}" for path in SCRIPTS)])
+@pytest.mark.parametrize(
+    "module", [*MAY_IMPORT, *(f"{path.parent.name}.{path.stem}" for path in (*SCRIPTS, *COMMANDS))]
+)
 def test_importing_opens_no_file_and_no_database_and_reads_no_environment(import_in, module):
     assert import_in(module) == []
 

@@ -1,0 +1,112 @@
+"""Files of records, by name: plain, gzip, zstd, or a standard stream."""
+
+import gzip
+import os
+import stat
+import zlib
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import click
+
+from errors import RegistryError
+
+STREAM = "-"
+BUFFER_BYTES = 1024 * 1024
+
+
+@contextmanager
+def reading(name):
+    """(the lines' binary file, the file beneath it, whose position and size show how far we are).
+
+    Raises ClickException in one line, also for what breaks while it is read.
+    """
+    with ExitStack() as opened, told_in_one_line(name):
+        beneath = click.get_binary_stream("stdin") if name == STREAM else opened.enter_context(open(name, "rb"))
+        source = opened.enter_context(opener_of(name)(beneath, "rb")) if opener_of(name) else beneath
+        yield source, beneath
+
+
+@contextmanager
+def writing(name, database_path):
+    """A binary file that takes its place when it is whole, readable by its owner only: locations can carry credentials.
+
+    Raises ClickException in one line.
+    """
+    with ExitStack() as opened, told_in_one_line(name):
+        if name == STREAM:
+            yield click.get_binary_stream("stdout")
+            return
+        path = Path(os.path.realpath(name))
+        if path.exists() and path.samefile(database_path):
+            raise click.ClickException(f"{name}: is the database itself.")
+        beneath = opened.enter_context(replacing(path))
+        target = opened.enter_context(opener_of(name)(beneath, "wb")) if opener_of(name) else beneath
+        yield target
+
+
+@contextmanager
+def replacing(path):
+    """A new file beside ``path``, moved there at the end, or removed after an error; a device is written as it is."""
+    if path.exists() and not path.is_file():
+        with path.open("wb") as device:
+            yield device
+        return
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", BUFFER_BYTES) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def opener_of(name):
+    """What wraps a compressed file, or None."""
+    return {".gz": open_gzip, ".zst": open_zstd}.get(Path(name).suffix.lower())
+
+
+def open_gzip(beneath, mode):
+    # Without name and time, so that the same records make the same file.
+    return gzip.GzipFile("", mode, 6, beneath, mtime=0)
+
+
+def open_zstd(beneath, mode):
+    return zstd().ZstdFile(beneath, mode)
+
+
+def zstd():
+    """Python's own from 3.14 on. Imported here, since a server that serves has no use for it."""
+    try:
+        from compression import zstd as module
+    except ImportError:
+        from backports import zstd as module
+    return module
+
+
+def size_of(file):
+    """Bytes, or None for a pipe or a terminal."""
+    status = os.fstat(file.fileno())
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def position_of(file):
+    return file.tell() if file.seekable() else 0
+
+
+@contextmanager
+def told_in_one_line(name):
+    """Raises ClickException for what the file or the database refuses."""
+    broken = (OSError, EOFError, zlib.error, *((zstd().ZstdError,) if name.lower().endswith(".zst") else ()))
+    try:
+        yield
+    except RegistryError as error:
+        raise click.ClickException(error.detail) from None
+    except BrokenPipeError:
+        raise  # whoever read has read enough; click ends quietly
+    except broken as error:
+        cause = getattr(error, "strerror", None) or error
+        raise click.ClickException(f"{name}: {cause}.".replace("..", ".")) from None

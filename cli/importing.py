@@ -1,6 +1,5 @@
 """``import``: images from a file of records, in one transaction."""
 
-import secrets
 import uuid
 from operator import itemgetter
 
@@ -23,9 +22,8 @@ LONGEST_REASON = 1000
 # SQLite's page cache while importing: the index entries of random ids and names go all over the file.
 CACHE_KIBIBYTES = 64 * 1024
 
-COLUMNS = tuple(models.Image._meta.fields)
-values_of = itemgetter(*COLUMNS)
-INSERT = f"INSERT INTO image ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+values_of = itemgetter(*models.COLUMNS)
+INSERT = f"INSERT INTO image ({', '.join(models.COLUMNS)}) VALUES ({', '.join('?' * len(models.COLUMNS))})"
 INSERT_PROPERTY = "INSERT INTO property (image_id, name, value, created_at) VALUES (?, ?, ?, ?)"
 INSERT_LOCATION = "INSERT INTO location (image_id, position, url, metadata, status) VALUES (?, ?, ?, ?, ?)"
 INSERT_MEMBER = "INSERT INTO member (image_id, member, can_share) VALUES (?, ?, ?)"
@@ -116,7 +114,7 @@ class Storing:
         """Whether it is time for a flush."""
         pk = self.next_pk
         values = values if "id" in values else {**values, "id": str(uuid.uuid4())}
-        row = row_of(values, pk, self.now, secrets.token_hex(8))
+        row = row_of(values, pk, self.now, models.new_nonce())
         self.images[pk] = values_of(row)
         created_at = row["created_at"]
         self.properties += [(pk, name, value, created_at) for name, value in values.get("properties", {}).items()]
@@ -140,7 +138,7 @@ class Storing:
 
     def resolve_conflicts(self):
         """Leave of the batch what is to be stored. Raises ClickException."""
-        ids = [values[COLUMNS.index("id")] for values in self.images.values()]
+        ids = [values[models.COLUMNS.index("id")] for values in self.images.values()]
         present = dict(self.connection.execute(FIND, [orjson.dumps(ids).decode()]))
         dropped = set()
         for (pk, values), image_id in zip(self.images.items(), ids, strict=True):

@@ -17,7 +17,6 @@ VISIBILITIES = ("public", "private", "shared", "community")
 LENGTH_OF_TIME = len("2026-11-24T04:08:17.767932")
 # The fields that the fast path hands to their parser as they are; the others it reads itself.
 READ_BY_ITSELF = {"status", "properties", "created_at", "updated_at", *schemas.LOCATION_SHAPES}
-DEFAULTS = {name: field.default for name, field in models.Image._meta.fields.items()}
 
 
 def parse_members(value):
@@ -162,7 +161,7 @@ def require_agreement(values):
 
 def row_of(values, pk, now, nonce):
     """The image's row, its documents included."""
-    row = {**DEFAULTS, "created_at": now, "updated_at": now, **models.columns_of(values)}
+    row = {**models.DEFAULTS, "created_at": now, "updated_at": now, **models.columns_of(values)}
     row |= {"pk": pk, "id": values["id"], "nonce": nonce}
     if row["deleted"] and row["deleted_at"] is None:
         row["deleted_at"] = row["updated_at"]

@@ -43,7 +43,8 @@ class Server:
 
     def wait(self, target="/images?limit=1", seconds=60) -> "Server":
         """Until it answers; ``start_seconds`` is how long that took. Raises RuntimeError with its log."""
-        while time.perf_counter() - self.started < seconds and self.process.poll() is None:
+        deadline = time.perf_counter() + seconds
+        while time.perf_counter() < deadline and self.process.poll() is None:
             try:
                 self.fetch(target)
             except OSError:

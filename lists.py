@@ -7,9 +7,9 @@ from typing import NamedTuple
 from errors import Invalid, NotFound
 from models import DATABASE_ERRORS, DELETED, KILLED, NO_LOCATIONS, NORMAL, VISIBLE, audience_of, database, translated
 
-# This is the hot path, below Peewee's models: a page of 25 costs little more than answering a constant, where rows
-# turned into objects cost four to ten times that. What it reads is rendered already (models.documents_of), and a page
-# comes as one row, since sqlite3 takes the interpreter's lock anew for each row.
+# This is the hot path, below Peewee's models: docs/performance.md has what a page costs against answering a constant
+# (rows turned into objects cost four to eight times that). What it reads is rendered already (models.documents_of), and
+# a page comes as one row, since sqlite3 takes the interpreter's lock anew for each row.
 
 # A filter that so few images pass is where a query starts; they are then sorted. Any other is checked on the way.
 FEW = 500

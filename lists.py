@@ -4,8 +4,22 @@ import time
 from functools import lru_cache
 from typing import NamedTuple
 
+import orjson
+
 from errors import Invalid, NotFound
-from models import DATABASE_ERRORS, DELETED, KILLED, NO_LOCATIONS, NORMAL, VISIBLE, audience_of, database, translated
+from models import (
+    BRIEF_FIELDS,
+    DATABASE_ERRORS,
+    DELETED,
+    DOCUMENT_FIELDS,
+    KILLED,
+    NO_LOCATIONS,
+    NORMAL,
+    VISIBLE,
+    audience_of,
+    database,
+    translated,
+)
 
 # This is the hot path, below Peewee's models: docs/performance.md has what a page costs against answering a constant
 # (rows turned into objects cost four to eight times that). What it reads is rendered already (models.documents_of), and
@@ -19,6 +33,7 @@ REMEMBERED_FILTERS = 4096
 # Filters with an index in the order of created_at.
 ORDERED_FILTERS = ("name", "status", "disk_format", "container_format")
 SPARSE_FILTERS = ("min_ram", "min_disk")  # indexed where they are not 0
+TIME_LENGTH = 26
 
 
 class Shown(NamedTuple):
@@ -51,14 +66,14 @@ def show(image_id, context):
 
 
 def list_page(query, context, content):
-    """(the page's images as JSON, comma-separated, in bytes; the position of its last one if more follow, else None).
+    """(the page's images as JSON, comma-separated, in bytes; its last one's position if more follow, else None).
 
+    A position is a list of what an image has in the query's sort columns.
     ``content`` is brief, or how detailed records show locations: all, own, none. Raises Invalid for a marker.
     """
     parameters = {
         "tenant": context.tenant,
         "most": query.limit + 1,
-        "last": query.limit - 1,
         **filter_parameters(query),
     }
     ranges = ("from start",)
@@ -74,10 +89,11 @@ def list_page(query, context, content):
     )
     filters = (tuple(query.equal), tuple(name for name in BOUNDS if getattr(query, name) is not None))
     shape = (content, query.sort_columns, query.sort_dir, branches, ranges, filters, len(query.properties))
-    images, position, count = run(page_statement(*shape), parameters)
+    images, count, trail = run(page_statement(*shape), parameters)
     if count <= query.limit:
         return (images or b"").replace(b"\n", b","), None
-    return images[: images.rindex(b"\n")].replace(b"\n", b","), position
+    images = images[: images.rindex(b"\n")]
+    return images.replace(b"\n", b","), position_after(images, trail, query, content)
 
 
 def run(statement, parameters):
@@ -85,6 +101,16 @@ def run(statement, parameters):
         return database.connection().execute(statement, parameters).fetchone()
     except DATABASE_ERRORS as error:
         raise translated(error) from error
+
+
+def position_after(images, trail, query, content):
+    """The sort columns' values in the last of ``images``, lines of JSON."""
+    last = orjson.loads(images[images.rfind(b"\n") + 1 :])
+    hidden = hidden_columns(content, query.sort_columns)
+    if hidden:
+        text = trail.split("\n")[query.limit - 1]
+        last |= zip(hidden, (text[:-TIME_LENGTH], text[-TIME_LENGTH:])[-len(hidden) :], strict=True)
+    return [last[column] for column in query.sort_columns]
 
 
 def position_of(query, context):
@@ -241,36 +267,59 @@ CONTENT = {
 
 @lru_cache(maxsize=1024)
 def page_statement(content, sort_columns, direction, branches, ranges, filters, properties):
-    """The SQL of a page; its row is (the images, one a line; the position of the last; how many, with one too many)."""
-    order = ", ".join(f"{column} {direction}" for column in sort_columns)
+    """The SQL of a page; its row is (images, one a line; how many, with one too many; the ``trail`` of each, a line)."""
     parts = [
-        branch_statement(content, sort_columns, direction, branch, range_, filters, properties)
+        branch_statement(sort_columns, direction, branch, range_, filters, properties)
         for branch in branches
         for range_ in ranges
     ]
-    union = " UNION ALL ".join(f"SELECT * FROM ({part})" for part in parts)
-    page = parts[0] if len(parts) == 1 else f"{union} ORDER BY {order} LIMIT :most"
-    return f"""WITH page AS MATERIALIZED ({page}) SELECT
-        (SELECT CAST(group_concat(content, x'0a') AS BLOB) FROM page),
-        (SELECT json_array({", ".join(sort_columns)}) FROM page LIMIT 1 OFFSET :last),
-        (SELECT count(*) FROM page)"""
+    order = ", ".join(f"{column} {direction}" for column in sort_columns)
+    # SQLite merges the parts as it goes, keys alone, and no further than the page; what is shown is read afterwards.
+    return f"""SELECT CAST(group_concat({CONTENT[content]}, x'0a') AS BLOB), count(*), {trail(content, sort_columns)}
+        FROM ({" UNION ALL ".join(parts)} ORDER BY {order} LIMIT :most) AS page
+        CROSS JOIN image ON image.pk = page.pk"""
 
 
-def branch_statement(content, sort_columns, direction, branch, range_, filters, properties):
+def trail(content, sort_columns):
+    """An image's place in the order, as far as it is not in what is shown."""
+    columns = [f"page.{name}" for name in hidden_columns(content, sort_columns)]
+    return f"group_concat({' || '.join(columns)}, x'0a')" if columns else "NULL"
+
+
+def hidden_columns(content, sort_columns):
+    """Sort columns that a record in six fields lacks: times, which are of one length, and the status before them."""
+    shown = BRIEF_FIELDS if content == "brief" else DOCUMENT_FIELDS
+    return [name for name in sort_columns if name not in shown]
+
+
+def branch_statement(sort_columns, direction, branch, range_, filters, properties):
     columns = [f"image.{column}" for column in sort_columns]
-    selected = ", ".join(f"image.{column} AS {column}" for column in sort_columns)
-    source = "image"
     if branch.driver.startswith("property "):
-        # The index of properties has the images' created_at; CROSS JOIN keeps it outside.
-        source = "property CROSS JOIN image ON image.pk = property.image_id"
+        # The index of properties has the images' created_at.
         columns = ["property.created_at" if column == "image.created_at" else column for column in columns]
+    selected = ", ".join(f"{column} AS {name}" for column, name in zip(columns, sort_columns, strict=True))
     conditions = (
         *(start_condition(branch), *filter_conditions(branch, filters, properties)),
         *range_conditions(columns, direction, range_),
     )
-    order = ", ".join(f"{column} {direction}" for column in columns)
-    where = " AND ".join(conditions)
-    return f"SELECT {CONTENT[content]} AS content, {selected} FROM {source} WHERE {where} ORDER BY {order} LIMIT :most"
+    source = start_table(branch.driver, sort_columns[0])
+    return f"SELECT image.pk AS pk, {selected} FROM {source} WHERE {' AND '.join(conditions)}"
+
+
+def start_table(driver, sort_key):
+    """Where a query starts, with the index that it uses: SQLite's own choice would fall for the order."""
+    if driver.startswith("property "):
+        return "property INDEXED BY property_by_value CROSS JOIN image NOT INDEXED ON image.pk = property.image_id"
+    if driver == "member":
+        return "image NOT INDEXED"
+    if driver in ("own", "owner"):
+        return f"image INDEXED BY image_of_owner{'_by_name' if sort_key == 'name' else ''}"
+    if driver in SPARSE_FILTERS or driver == "checksum":
+        return f"image INDEXED BY image_with_{driver}"
+    return f"image INDEXED BY image_by_{STARTS.get(driver, driver) if driver != 'order' else sort_key}"
+
+
+STARTS = {"changes_since": "updated_at"}
 
 
 def range_conditions(columns, direction, range_):

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
+import orjson
 from marshmallow import ValidationError
 
 from errors import Invalid
@@ -59,8 +60,8 @@ def is_column_value(value):
 
 
 def position_text(sort_key, values):
-    """The position of an image in a list, opaque to clients; ``values`` are a JSON list of its sort columns."""
-    return base64.urlsafe_b64encode(f'["{sort_key}",{values[1:]}'.encode()).decode().rstrip("=")
+    """The position of an image in a list, opaque to clients; ``values`` are those of its sort columns."""
+    return base64.urlsafe_b64encode(orjson.dumps([sort_key, *values])).decode().rstrip("=")
 
 
 # Unlike in a body, a text that no image can have is no error: it matches none.

@@ -37,7 +37,6 @@ MOST_PROPERTY_HEADER_BYTES = 16 * 1024
 # gunicorn takes request lines of 8,190 bytes; a next link that would be longer goes without the position.
 LONGEST_QUERY = 8000
 SAFE_IN_QUERY = "%=!$'()*+,;:@/?-._~"  # RFC 3986; what else is there is escaped
-UUID_LENGTH = 36
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 PURGE_HEADER = "X-Glance-Registry-Purge-Props"
@@ -239,8 +238,8 @@ def header_value(value):
 
 
 def next_link(query, position):
-    """``position`` is a JSON list, its last the image's id."""
-    marker = f"{kept_parts(request.query_string)}marker={position[-UUID_LENGTH - 2 : -2]}"
+    """``position`` ends in the image's id."""
+    marker = f"{kept_parts(request.query_string)}marker={position[-1]}"
     parameters = f"{marker}&position={queries.position_text(query.sort_key, position)}"
     if len(parameters) > LONGEST_QUERY:
         parameters = marker

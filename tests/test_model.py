@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 
 import models
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "250"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "150"))
 # The fixtures are one test's: each example begins with its own catalogue, or asks the same one. A busy machine is slow.
 IGNORED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
 searching = settings(
@@ -57,7 +57,7 @@ MOMENTS = ["2026-11-24T04:08:17.000000", "2026-11-24T04:08:17.000001", "2026-11-
 MOMENTS += ["1970-01-01T00:00:00.000000", "1999-12-31T23:59:59.999999", "9998-12-31T23:59:59.999999"]
 VISIBILITIES = ("public", "public", "public", "shared", "private", "community")
 URLS = ("file:///a", "swift+https://user:key@host/\U0001f427")
-ASKERS = (*CALLERS, "admin@owner", "admin@member")
+ASKERS = (*CALLERS, "admin", "admin", "admin@owner", "admin@member")
 WORDS = {True: ("true", "True", "1", "yes"), False: ("false", "FALSE", "0", "no")}
 LOCATION = {"metadata": {}, "status": "active"}
 
@@ -72,7 +72,7 @@ locations = st.fixed_dictionaries(
 )
 FIELDS = {
     "name": st.sampled_from(NAMES) | texts,
-    "status": st.sampled_from(["active", "active", *STATUSES]),
+    "status": st.sampled_from(["active", "active", "killed", "killed", *STATUSES]),
     "size": st.sampled_from(SIZES),
     "virtual_size": st.sampled_from(SIZES),
     "checksum": st.sampled_from(CHECKSUMS),
@@ -124,6 +124,14 @@ def completed(record, formats, visibility, deleted, members):
 catalogues = st.lists(images(), max_size=14, unique_by=lambda record: record["id"])
 FILTERS = ("name", "status", "disk_format", "container_format", "checksum", "owner", "min_ram", "min_disk")
 FILTERS += ("protected", "size_min", "size_max", "changes-since", "is_public", "deleted", "property", "other property")
+TOGETHER = [
+    ("status",),
+    ("status", "owner"),
+    ("deleted", "changes-since"),
+    ("deleted", "status"),
+    ("size_max", "name"),
+    ("size_min", "size_max", "owner"),
+]
 
 
 @st.composite
@@ -131,7 +139,8 @@ def questions(draw, records, limits):
     """Filters mostly ask for what one of the records has, or for what lies beside it."""
     target = draw(st.sampled_from(records)) if records else draw(images())
     query = {}
-    for name in draw(st.lists(st.sampled_from(FILTERS), max_size=4, unique=True)):
+    alone = st.lists(st.sampled_from(FILTERS), max_size=4, unique=True)
+    for name in draw(alone | st.sampled_from(TOGETHER)):
         query |= draw(filters(name, target))
     for name, values in (("sort_key", SORT_KEYS), ("sort_dir", ("asc", "desc")), ("limit", limits)):
         if name == "limit" or draw(st.booleans()):
@@ -165,11 +174,12 @@ def named(name, values):
 def near_text(text):
     text = "" if text is None else text
     beside = (text.swapcase(), f"{text}x", text[:-1], f"{text} ", f"{text[:64]}b", f"{text}%")
-    return st.sampled_from([*[text] * 8, *beside]) | texts
+    same = st.just(text)
+    return st.one_of(same, same, same, same, st.sampled_from(beside), texts)
 
 
 def near_number(number):
-    numbers = [number, number, number, max(number - 1, 0), min(number + 1, 2**63 - 1)]
+    numbers = [number] * 5 + [max(number - 1, 0), min(number + 1, 2**63 - 1)]
     return st.sampled_from([*map(str, numbers), f"00{number}", "0", str(2**63 - 1)])
 
 
@@ -210,7 +220,7 @@ def large_record(chance, number):
     record = {
         "id": f"{chance.getrandbits(32):08x}-{number:04x}-4000-8000-000000000000",
         "name": chance.choice((None, "debian", "debian", f"image {chance.randrange(2000)}", chance.choice(TEXTS))),
-        "status": chance.choice(("active",) * 9 + STATUSES),
+        "status": chance.choice(("active",) * 9 + ("killed",) * 3 + STATUSES),
         "size": chance.choice((*SIZES, 10**9, 10**9, chance.randrange(10**11))),
         "virtual_size": None,
         "checksum": chance.choice((None, f"{chance.randrange(3000):032x}", *CHECKSUMS[1:3])),
@@ -307,12 +317,12 @@ def test_ten_thousand_images_are_listed_as_the_model_lists_them(large_registry, 
     assert found == expected_pages(large_catalogue(), question, MOST_PAGES)
 
 
-@pytest.mark.parametrize("caller", ["admin", "member"])
-@pytest.mark.parametrize("sort_dir", ["asc", "desc"])
-def test_a_walk_through_ten_thousand_images_ends_where_the_model_ends(large_registry, caller, sort_dir):
+def test_a_walk_through_ten_thousand_images_ends_where_the_model_ends(large_registry):
     questions = [
         Question("/images", {"sort_key": sort_key, "sort_dir": sort_dir, "limit": "997"}, caller)
         for sort_key in SORT_KEYS
+        for sort_dir in ("asc", "desc")
+        for caller in ("admin", "member")
     ]
 
     found = [large_registry.pages(question) for question in questions]

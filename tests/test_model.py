@@ -8,6 +8,7 @@ import os
 import random
 from datetime import datetime, timedelta
 from functools import lru_cache
+from itertools import product
 from typing import NamedTuple
 from urllib.parse import urlencode
 
@@ -201,7 +202,7 @@ def markers(records):
     return spelled | st.just("71c675ab-d94f-49cd-a114-e12490b328d9")
 
 
-LIMITS = (0, 1, 1, 2, 3, 1000, 9999)
+LIMITS = (1, 1, 2, 2, 3, 1000, 1000, 9999, 0)
 cases = catalogues.flatmap(
     lambda records: st.tuples(st.just(records), st.lists(questions(records, LIMITS), min_size=1, max_size=8))
 )
@@ -244,7 +245,7 @@ def large_properties(chance):
     return properties | ({chance.choice(PROPERTY_NAMES): "linux"} if chance.random() < 0.02 else {})
 
 
-large_questions = st.deferred(lambda: questions(large_catalogue(), (0, 1, 25, 25, 333, 1000)))
+large_questions = st.deferred(lambda: questions(large_catalogue(), (25, 25, 1, 333, 333, 1000, 1000, 0)))
 
 
 @pytest.fixture
@@ -328,3 +329,16 @@ def test_a_walk_through_ten_thousand_images_ends_where_the_model_ends(large_regi
     found = [large_registry.pages(question) for question in questions]
 
     assert found == [expected_pages(large_catalogue(), question) for question in questions]
+
+
+def test_every_state_and_audience_is_listed_as_the_model_lists_it(registry):
+    records = large_catalogue()[:300]
+    registry.hold(records)
+    choices = {"status": (None, *STATUSES), "deleted": (None, "true", "false"), "changes-since": (None, "2020-06-01")}
+    choices["is_public"] = (None, "true", "false", "none")
+    chosen = [dict(zip(choices, values, strict=True)) for values in product(*choices.values())]
+    queries = [{name: text for name, text in query.items() if text is not None} for query in chosen]
+
+    for query, caller in product(queries, ("admin", "admin@owner", "member", "anonymous")):
+        question = Question("/images", query, caller)
+        assert registry.pages(question) == expected_pages(records, question), question

@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, clean_environment
 
-from bench import answers, catalogue, report, servers, storage, timing, wrk
+from bench import answers, catalogue, draws, report, servers, storage, timing, wrk
 from bench.kinds import Kind, Kinds
 
 SIZE = 120
@@ -197,3 +198,51 @@ def test_the_page_and_the_chart_say_what_was_found(tmp_path):
     assert "1,234.5" in page
     assert "1 met, 2 not met." in page
     assert chart.startswith("<svg ")
+
+
+@pytest.fixture
+def find_worst(folder):
+    """A function: the exit code and output of ``bench.worst``."""
+
+    def run(*arguments):
+        database = folder / f"registry-{SIZE}.db"
+        command = [sys.executable, "-m", "bench.worst", "--database", str(database), "--seconds", "2", *arguments]
+        options = {"cwd": ROOT, "env": clean_environment(), "capture_output": True, "text": True}
+        process = subprocess.run(command, check=False, timeout=60, **options)
+        assert process.stderr == ""
+        return process.returncode, process.stdout
+
+    return run
+
+
+@pytest.mark.parametrize(("most", "verdict"), [("60000", (0, "met")), ("0", (1, "NOT MET"))])
+def test_the_worst_questions_are_shown_and_held_against_the_bound(find_worst, most, verdict):
+    status, output = find_worst("--most", most)
+
+    worst = re.findall(r"^ +(\d+\.\d)  +(\d+) rows  (\S+)  /images(?:/detail)?\?(\S+)$", output, re.MULTILINE)
+    costs = [float(milliseconds) for milliseconds, *_ in worst]
+    assert (status, output.splitlines()[-1]) == (verdict[0], f"At most {most} ms: {verdict[1]}.")
+    assert (len(costs), costs) == (10, sorted(costs, reverse=True))
+    assert output.count("    MATERIALIZE page\n") == 3
+
+
+def test_looking_for_the_worst_question_leaves_the_database_as_it_was(find_worst, folder):
+    before = (folder / f"registry-{SIZE}.db").read_bytes()
+
+    find_worst("--seconds", "0.5")
+
+    assert (folder / f"registry-{SIZE}.db").read_bytes() == before
+
+
+def test_a_seed_draws_the_same_questions_again_and_another_draws_others(folder):
+    source = draws.Source(folder / f"registry-{SIZE}.db", 1)
+
+    first, again, other = (
+        [drawing.question() for _ in range(300)] for drawing in map(partial(draws.Draws, source), (1, 1, 2))
+    )
+
+    assert first == again
+    assert len(set(first) & set(other)) < 10
+    names = {name for question in first for name, _ in question.query}
+    assert {"name", "min_ram", "size_min", "size_max", "changes-since", "deleted", "marker", "property-hw_tpm"} <= names
+    assert {catalogue.FEW, catalogue.GUEST, "admin", "anonymous"} <= {question.caller for question in first}

@@ -14,6 +14,7 @@ from errors import Invalid
 from schemas import BOOLEAN_WORDS, LARGEST_INTEGER, Value, count, flag, image_id, is_clean, moment, word
 
 SORT_KEYS = ("id", "name", "status", "disk_format", "container_format", "size", "created_at", "updated_at")
+SORT_COLUMNS = {key: tuple(dict.fromkeys((key, "created_at", "id"))) for key in SORT_KEYS} | {"id": ("id",)}
 
 
 class ListQuery(NamedTuple):
@@ -35,7 +36,7 @@ class ListQuery(NamedTuple):
     @property
     def sort_columns(self):
         """The order, ties included, all in one direction."""
-        return ("id",) if self.sort_key == "id" else tuple(dict.fromkeys((self.sort_key, "created_at", "id")))
+        return SORT_COLUMNS[self.sort_key]
 
 
 def parse_limit(value):

@@ -30,7 +30,7 @@ from web import (
     read_json,
 )
 
-NO_HEADERS = ("properties", "location_data")
+FIELD_HEADERS = [(name, f"x-image-meta-{name}") for name in (*models.DOCUMENT_FIELDS, "location")]
 # Python's http.client reads 100 header lines, the blank one included; about 25 are ours.
 MOST_PROPERTY_HEADERS = 64
 MOST_PROPERTY_HEADER_BYTES = 16 * 1024
@@ -186,9 +186,10 @@ def is_development_server():
 
 def answer_page(content):
     """A page of images, and the Link to the next: it carries where the last one stood, should that change or go."""
-    query = queries.parse_list_query(request.query_string, request.context.is_admin, request.settings.api)
-    images, position = lists.list_page(query, request.context, content)
-    return answer(b'{"images":[%b]}' % images, {"Link": next_link(query, position)} if position else None)
+    asked = request._get_current_object()
+    query = queries.parse_list_query(asked.query_string, asked.context.is_admin, asked.settings.api)
+    images, position = lists.list_page(query, asked.context, content)
+    return answer(b'{"images":[%b]}' % images, {"Link": next_link(asked, query, position)} if position else None)
 
 
 def answer_record(row, headers=()):
@@ -218,7 +219,7 @@ def record_json(shown):
 
 def image_headers(image):
     """[(name, value)] of the fields and properties, such that no content can break the response."""
-    headers = [(f"x-image-meta-{name}", header_value(value)) for name, value in image.items() if name not in NO_HEADERS]
+    headers = [(name, header_value(image[field])) for field, name in FIELD_HEADERS]
     named = {}
     for name, value in image["properties"].items():
         if HEADER_NAME.fullmatch(name):
@@ -234,24 +235,27 @@ def image_headers(image):
 
 def header_value(value):
     """Null is empty, text is UTF-8 (its bytes as Latin-1, as PEP 3333 wants them), control characters are spaces."""
-    return "" if value is None else CONTROL_CHARACTERS.sub(" ", str(value)).encode().decode("latin-1")
+    text = "" if value is None else str(value)
+    if text.isascii() and text.isprintable():
+        return text
+    return CONTROL_CHARACTERS.sub(" ", text).encode().decode("latin-1")
 
 
-def next_link(query, position):
+def next_link(asked, query, position):
     """``position`` ends in the image's id."""
-    marker = f"{kept_parts(request.query_string)}marker={position[-1]}"
+    marker = f"{kept_parts(asked.query_string)}marker={position[-1]}"
     parameters = f"{marker}&position={queries.position_text(query.sort_key, position)}"
     if len(parameters) > LONGEST_QUERY:
         parameters = marker
-    return f'<{request.script_root}{request.path}?{parameters}>; rel="next"'
+    return f'<{asked.script_root}{asked.path}?{parameters}>; rel="next"'
 
 
 @lru_cache(maxsize=512)
 def kept_parts(query_string):
     """The query as the client wrote it, but for its place in the list."""
-    named = [(unquote_plus(part.partition(b"=")[0].decode("latin-1")), part) for part in query_string.split(b"&")]
-    kept = [quote(part, safe=SAFE_IN_QUERY) for name, part in named if part and name not in ("marker", "position")]
-    return "".join(f"{part}&" for part in kept)
+    named = [(unquote_plus(part.partition("=")[0]), part) for part in query_string.decode("latin-1").split("&")]
+    kept = [part for name, part in named if part and name not in ("marker", "position")]
+    return "".join(f"{quote(part, safe=SAFE_IN_QUERY, encoding='latin-1')}&" for part in kept)
 
 
 def matching_tags():

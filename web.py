@@ -85,7 +85,7 @@ class Application(Flask):
 
     def preprocess_request(self):
         asked = request._get_current_object()
-        given = asked.headers.get("X-Openstack-Request-Id", "")
+        given = asked.environ.get("HTTP_X_OPENSTACK_REQUEST_ID", "")
         asked.request_id = given if REQUEST_ID.fullmatch(given) else f"req-{uuid.uuid4()}"
         asked.settings, asked.bodies = self.settings, self.bodies
         if asked.method != "OPTIONS":
@@ -93,8 +93,10 @@ class Application(Flask):
         return super().preprocess_request() if self.before_request_funcs else None
 
     def process_response(self, response):
-        drain_body()
-        response.headers["X-Openstack-Request-Id"] = request.request_id
+        asked = request._get_current_object()
+        if has_body(asked):
+            drain_body()
+        response.headers["X-Openstack-Request-Id"] = asked.request_id
         return super().process_response(response) if self.after_request_funcs else response
 
 
@@ -111,8 +113,8 @@ def no_content():
     return response
 
 
-def has_body():
-    return bool(request.content_length) or "Transfer-Encoding" in request.headers
+def has_body(asked):
+    return asked.environ.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in asked.environ
 
 
 def read_json(is_required=True):
@@ -120,7 +122,7 @@ def read_json(is_required=True):
 
     Raises UnsupportedMediaType, TooLarge, Invalid.
     """
-    if not (is_required or has_body()):
+    if not (is_required or has_body(request)):
         return None
     require_json_type()
     limit = request.settings.api.max_body_bytes
@@ -143,10 +145,9 @@ def read_chunks(most):
 
 def drain_body():
     """Throw away what was not read of the body, so that its sender comes to read the answer."""
-    if has_body():
-        with suppress(Invalid):
-            for _ in read_chunks(DRAINED_BYTES):
-                pass
+    with suppress(Invalid):
+        for _ in read_chunks(DRAINED_BYTES):
+            pass
 
 
 def require_json_type():

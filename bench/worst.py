@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import orjson
 
-import lists
 import models
+import plans
 from bench.draws import ADMIN, ANONYMOUS, Draws, Question, Source
 from config import read_settings
 from registry import create_app
@@ -66,7 +66,7 @@ class Registry:
 
     def ask(self, question):
         """(seconds of CPU, the response). As the first time: what a process remembers of filters is forgotten."""
-        lists.remembered.clear()
+        plans.remembered.clear()
         headers = identity(question.caller)
         start = time.thread_time()
         response = self.client.get(question.target, headers=headers)

@@ -17,11 +17,21 @@ MAY_IMPORT = {
     "context": ("errors", "config"),
     "models": ("errors",),
     "queries": ("errors", "schemas"),
-    "lists": ("errors", "models"),
+    "plans": ("errors", "models"),
+    "lists": ("errors", "models", "plans"),
     "migrations": ("errors",),
     "web": ("errors", "schemas", "context"),
-    "cli": ("errors", "config", "schemas", "context", "models", "queries", "lists", "web", "migrations", "cli"),
-    "registry": ("errors", "config", "schemas", "context", "models", "queries", "lists", "web", "migrations", "cli"),
+    "cli": (
+        *("errors", "config", "schemas", "context", "models", "queries", "plans"),
+        "lists",
+        "web",
+        "migrations",
+        "cli",
+    ),
+    "registry": (
+        *("errors", "config", "schemas", "context", "models", "queries", "plans", "lists"),
+        *("web", "migrations", "cli"),
+    ),
 }
 OURS = {*MAY_IMPORT, "conftest", "tests"}
 WINGS = ("migrations", "cli")

@@ -5,8 +5,8 @@ import re
 import pytest
 from conftest import IMAGE
 
-import lists
 import models
+import plans
 
 # What a list asks for, and the index that its search must use; all are in the index's order.
 ORDERED = {
@@ -47,7 +47,7 @@ def plan_of(client):
     connection = models.database.connection()
 
     def plan(query):
-        lists.remembered.clear()
+        plans.remembered.clear()
         statements = []
         connection.set_trace_callback(statements.append)
         assert client.get(f"/images?{query}").status_code == 200

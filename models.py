@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
-import orjson
 from peewee import (
     AutoField,
     BigIntegerField,
@@ -23,6 +22,7 @@ from peewee import (
     TextField,
 )
 
+from documents import DELETED, KILLED, NORMAL, PUBLIC, documents_of, member_digest
 from errors import (
     Conflict,
     DatabaseFull,
@@ -36,13 +36,7 @@ from errors import (
 
 # Amazon's formats: an image of one of them is the same in both.
 PAIRED_FORMATS = ("ari", "aki", "ami")
-PUBLIC, SHARED = "public", "shared"
-NORMAL, KILLED, DELETED = 0, 2, 4
-BRIEF_FIELDS = ("id", "name", "size", "disk_format", "container_format", "checksum")
-DOCUMENT_FIELDS = (
-    *("id", "name", "status", "disk_format", "container_format", "size", "virtual_size", "checksum"),
-    *("min_disk", "min_ram", "owner", "is_public", "protected", "created_at", "updated_at", "deleted", "deleted_at"),
-)
+SHARED = "shared"
 NO_LOCATIONS = ',"location":null,"location_data":[]}'
 MICROSECOND = timedelta(microseconds=1)
 # SQLite's result codes for what passes, or what an operator mends; any other is a mistake of ours.
@@ -95,10 +89,11 @@ class Image(Table):
     revision = IntegerField(default=1)  # incremented by every write
     nonce = CharField(16)  # drawn anew by every write, so that no ETag comes back
     # Derived from all of the above, its properties and locations, by ``documents_of``, with every write:
-    shelf = SmallIntegerField(default=0)  # which lists it can be in, see ``shelf_of``
+    shelf = SmallIntegerField(default=0)  # which lists it can be in, see ``documents.shelf_of``
     brief = TextField(default="")  # JSON of six fields
     document = TextField(default="")  # JSON of the full record, up to its locations
     location_document = TextField(default="")  # the rest of it
+    digest = IntegerField(default=0)  # by which ``check`` finds damage that SQLite cannot see
 
     @classmethod
     def find(cls, image_id, context):
@@ -259,6 +254,7 @@ class Member(Table):
     image = ForeignKeyField(Image, on_delete="CASCADE")
     member = CharField(255)
     can_share = BooleanField(default=False)
+    digest = IntegerField(default=0)  # see ``documents.member_digest``
 
     class Meta:
         primary_key = CompositeKey("image", "member")
@@ -310,23 +306,25 @@ class Member(Table):
             row = cls.find_shareable(image_id, context)
             before = dict(cls.select(cls.member, cls.can_share).where(cls.image == row["pk"]).tuples())
             cls.delete().where(cls.image == row["pk"]).execute()
-            rows = [
-                (row["pk"], member_id, before.get(member_id, False) if can_share is None else can_share)
+            shares = {
+                member_id: before.get(member_id, False) if can_share is None else can_share
                 for member_id, can_share in memberships.items()
-            ]
-            database.connection().executemany("INSERT INTO member VALUES (?, ?, ?)", rows)
+            }
+            rows = [(*entry, member_digest(*entry)) for entry in ((row["pk"], *share) for share in shares.items())]
+            database.connection().executemany("INSERT INTO member VALUES (?, ?, ?, ?)", rows)
 
     @classmethod
     def put(cls, image_id, member_id, can_share, context):
         """Add a member, or change its can_share unless that is None. Raises as ``find_shareable`` does."""
         with writing():
             row = cls.find_shareable(image_id, context)
-            entry = cls.insert(image=row["pk"], member=member_id, can_share=bool(can_share))
+            digest = member_digest(row["pk"], member_id, bool(can_share))
+            entry = cls.insert(image=row["pk"], member=member_id, can_share=bool(can_share), digest=digest)
             target = [cls.image, cls.member]
             if can_share is None:
                 entry.on_conflict(conflict_target=target, action="IGNORE").execute()
             else:
-                entry.on_conflict(conflict_target=target, preserve=[cls.can_share]).execute()
+                entry.on_conflict(conflict_target=target, preserve=[cls.can_share, cls.digest]).execute()
 
     @classmethod
     def remove(cls, image_id, member_id, context):
@@ -417,32 +415,6 @@ def audience_of(context):
 
 def new_nonce():
     return secrets.token_hex(8)
-
-
-def shelf_of(row):
-    """Lists take whole shelves: 0 normal, 2 killed, 4 deleted images, those that are not public one above."""
-    state = DELETED if row["deleted"] else KILLED if row["status"] == "killed" else NORMAL
-    return state + (row["visibility"] != PUBLIC)
-
-
-def documents_of(row, properties, locations):
-    """The derived columns. ``document`` and ``location_document`` together are the full record; who may not
-    see the locations gets NO_LOCATIONS in their place. ``locations`` are [(url, metadata as JSON text, status)].
-    """
-    record = {**row, "is_public": row["visibility"] == PUBLIC}
-    document = orjson.dumps({**{name: record[name] for name in DOCUMENT_FIELDS}, "properties": properties})
-    where = {
-        "location": next((url for url, _, status in locations if status == "active"), None),
-        "location_data": [
-            {"url": url, "metadata": orjson.Fragment(metadata), "status": status} for url, metadata, status in locations
-        ],
-    }
-    return {
-        "shelf": shelf_of(row),
-        "brief": orjson.dumps({name: record[name] for name in BRIEF_FIELDS}).decode(),
-        "document": document[:-1].decode(),
-        "location_document": "," + orjson.dumps(where)[1:].decode(),
-    }
 
 
 def current_time():

@@ -14,6 +14,7 @@ from conftest import ROOT, Server, clean_environment, environment
 import migrations
 import models
 from config import read_settings
+from documents import documents_of, member_digest
 
 SCRIPTS = sorted(path.stem for path in (ROOT / "migrations").glob("[0-9]*.py"))
 TABLES = (models.Image, models.Property, models.Location, models.Member)
@@ -90,6 +91,19 @@ def insert_first_rows(path):
         for table, row in FIRST_ROWS.items():
             marks = ", ".join("?" * len(row))
             connection.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+        if "digest" in [name for _, name, *_ in connection.execute("PRAGMA table_info(image)")]:
+            insert_derived(connection)
+
+
+def insert_derived(connection):
+    """What stands beside the first rows in the newest schema."""
+    location = FIRST_ROWS["location"]
+    locations = [(location["url"], location["metadata"], location["status"])]
+    derived = documents_of(FIRST_ROWS["image"], FIRST_RECORD["properties"], locations)
+    assignments = ", ".join(f"{name} = :{name}" for name in derived)
+    connection.execute(f"UPDATE image SET {assignments}", derived)
+    connection.execute("UPDATE member SET digest = ?", [member_digest(*FIRST_ROWS["member"].values())])
+    connection.execute("UPDATE property SET created_at = ?", [FIRST_RECORD["created_at"]])
 
 
 @pytest.fixture
@@ -234,11 +248,11 @@ def test_the_application_s_own_connections_are_durable_and_check_foreign_keys(ma
     [
         ("INSERT INTO property VALUES (8, 'os', 'linux', '')", "FOREIGN KEY constraint failed"),
         ("INSERT INTO location VALUES (8, 0, 'file:///x', '{}', 'active')", "FOREIGN KEY constraint failed"),
-        ("INSERT INTO member VALUES (8, 'friend', 1)", "FOREIGN KEY constraint failed"),
+        ("INSERT INTO member VALUES (8, 'friend', 1, 0)", "FOREIGN KEY constraint failed"),
         ("UPDATE image SET visibility = 'nobody'", "CHECK constraint failed"),
         ("INSERT INTO image (pk, id, %s) SELECT 8, id, %s FROM image", "UNIQUE constraint failed: image.id"),
         ("INSERT INTO property VALUES (7, 'os', 'windows', '')", "UNIQUE constraint failed: property.image_id"),
-        ("INSERT INTO member VALUES (7, 'friend', 0)", "UNIQUE constraint failed: member.image_id"),
+        ("INSERT INTO member VALUES (7, 'friend', 0, 0)", "UNIQUE constraint failed: member.image_id"),
         *(
             (f"UPDATE image SET {name} = NULL", f"NOT NULL constraint failed: image.{name}")
             for name in ("id", "status", "visibility", "created_at", "updated_at", "deleted", "protected", "nonce")

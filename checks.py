@@ -3,6 +3,7 @@
 import os
 import re
 import sqlite3
+from contextlib import closing
 from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
@@ -13,6 +14,7 @@ import orjson
 from documents import documents_of, member_digest
 
 APPLICATION_ID = 0x494D5247  # "IMRG" in the file's header: what tells a registry from other SQLite files
+PAGES_AT_ONCE = 2000
 MOST_PROBLEMS = 20  # of the file's structure: after the first few they only repeat
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}")
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -247,3 +249,40 @@ def member_faults(row, members):
         if not is_true:
             text = f"image {row['id']}: a member's digest does not fit its member or can_share"
             yield Fault(text, row["pk"], "rows")
+
+
+def count_images(path):
+    """How many there are, or None where that cannot be told."""
+    try:
+        with closing(connect(path)) as connection:
+            return connection.execute("SELECT count(*) FROM image").fetchone()[0]
+    except (sqlite3.DatabaseError, OSError):
+        return None
+
+
+def copy(source, target, show=lambda done, pages: None):
+    """The database ``source`` as it is at one moment, into the file ``target``; others may write meanwhile.
+
+    Raises OSError for what SQLite cannot read or write.
+    """
+    try:
+        with closing(connect(source)) as reading, closing(sqlite3.connect(target)) as writing:
+            # In a read transaction of its own the source stands still: a copy would else begin again at every write.
+            reading.execute("BEGIN")
+            reading.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            writing.execute("PRAGMA synchronous = OFF")  # the file is synced once, when it is whole
+            writing.execute("PRAGMA journal_mode = OFF")
+            reading.backup(writing, pages=PAGES_AT_ONCE, progress=lambda _, left, pages: show(pages - left, pages))
+    except sqlite3.DatabaseError as error:
+        raise OSError(f"cannot be copied: {error}") from None
+
+
+def settle(path):
+    """Put the log's content into the file and remove log and index. Raises OSError where others use the file."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=0)) as connection:
+            connection.execute("PRAGMA journal_mode = DELETE")
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise BlockingIOError("is in use: stop the server, and whatever else has it open") from None
+        raise OSError(f"cannot be read: {error}") from None

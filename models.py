@@ -418,4 +418,9 @@ def new_nonce():
 
 
 def current_time():
-    return datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+    return time_text(timedelta())
+
+
+def time_text(ago):
+    """The time that was a timedelta ago."""
+    return (datetime.now(UTC).replace(tzinfo=None) - ago).isoformat(timespec="microseconds")

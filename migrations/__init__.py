@@ -37,6 +37,9 @@ def prepare(settings) -> None:
         raise StartupError(f"[database] connection = {settings.connection!r}: {error}") from None
 
 
+DATABASE_ERRORS = (PeeweeException,)
+
+
 class Refusal(Exception):
     """Why this file is not served."""
 

@@ -79,7 +79,7 @@ def file_fault(path):
         header = file.read(100)
         size = os.fstat(file.fileno()).st_size
     if not header:
-        return None
+        return "is empty"
     if not header.startswith(b"SQLite format 3\0"):
         return "is not a SQLite database"
     page_size = int.from_bytes(header[16:18]) if header[16:18] != b"\0\1" else 65536
@@ -94,9 +94,6 @@ def file_faults(path, versions, show=lambda done: None):
     """Fault by Fault, of one snapshot, in bounded memory. ``versions`` are the migrations' names that we know;
     ``show`` is told how many images have been looked at.
     """
-    if not os.path.getsize(path):
-        yield Fault("is empty")
-        return
     fault = file_fault(path)
     if fault:
         yield Fault(fault)
@@ -108,7 +105,8 @@ def file_faults(path, versions, show=lambda done: None):
         faults = [*structure_faults(connection), *version_faults(connection, versions)]
         yield from faults or record_faults(connection, show)
     except sqlite3.DatabaseError as error:
-        yield Fault(f"cannot be read: {error}")
+        is_damaged = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        yield Fault(f"{'is damaged' if is_damaged else 'cannot be read'}: {error}")
     finally:
         if connection is not None:
             connection.close()

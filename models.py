@@ -33,6 +33,7 @@ from errors import (
     PreconditionFailed,
     Unauthorized,
 )
+from fence import Fenced
 
 # Amazon's formats: an image of one of them is the same in both.
 PAIRED_FORMATS = ("ari", "aki", "ami")
@@ -42,7 +43,13 @@ MICROSECOND = timedelta(microseconds=1)
 # SQLite's result codes for what passes, or what an operator mends; any other is a mistake of ours.
 SQLITE_FULL = 13
 SQLITE_TROUBLES = {5: "is locked", 6: "is locked", 8: "cannot be written", 10: "cannot be read or written"}
-SQLITE_TROUBLES |= {11: "is damaged", 14: "cannot be opened", 15: "is locked", 26: "is damaged"}
+SQLITE_TROUBLES |= {
+    23: "is of another version than this server: restart it",
+    11: "is damaged",
+    14: "cannot be opened",
+    15: "is locked",
+    26: "is damaged",
+}
 
 database = SqliteDatabase(None)
 
@@ -56,7 +63,7 @@ def open_database(settings):
     # FULL syncs the log with every commit: an answered write survives a power cut.
     pragmas = {"synchronous": "full", "foreign_keys": 1}
     # rw: a file that has gone is an error, not the beginning of an empty one.
-    database.init(f"file:{path}?mode=rw", uri=True, pragmas=pragmas, timeout=settings.busy_timeout)
+    database.init(f"file:{path}?mode=rw", uri=True, pragmas=pragmas, timeout=settings.busy_timeout, factory=Fenced)
 
 
 class Table(Model):

@@ -30,6 +30,8 @@ def restore_database(source, force):
         copying.require_other(source, target)
         if any(path.exists() for path in (target, *copying.companions(target))) and not force:
             raise click.ClickException(f"{target}: exists; --force replaces it.")
+        if fault := checks.file_fault(source):
+            raise click.ClickException(f"{source}: {fault}.")
         with copying.unused(target) as held, copying.copied(source, target) as part:
             migrate(part, source, settings.busy_timeout)
             images = copying.require_whole(part, source)
@@ -40,10 +42,7 @@ def restore_database(source, force):
 
 def migrate(part, source, busy_timeout):
     """Brings an older version's copy up. Raises ClickException for what is no backup of ours."""
-    fault = checks.file_fault(part) if part.stat().st_size else "is empty"
     try:
-        if fault:
-            raise migrations.Refusal(fault)
         migrations.migrate(part, busy_timeout)
     except (migrations.Refusal, *migrations.DATABASE_ERRORS) as refusal:
         raise click.ClickException(f"{source}: {refusal}.") from None

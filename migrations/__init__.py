@@ -62,7 +62,7 @@ def create(path: Path) -> None:
 def require_whole(path: Path) -> None:
     """Raises Refusal for what is no SQLite file, and for one whose end is missing."""
     fault = checks.file_fault(path)
-    if fault:
+    if fault and path.stat().st_size:
         raise Refusal(fault)
 
 
@@ -112,7 +112,12 @@ def run(database: SqliteDatabase, target: str | None = None) -> list[str]:
     if unknown:
         newest = runner.migrations()[-1].name
         raise Refusal(f"was written by a newer version ({unknown[-1]}); this one knows up to {newest}")
-    return runner.up(target)
+    applied = runner.up(target)
+    if applied:
+        # Who has the file open prepares its statements anew when the schema has changed, and finds out (fence.py).
+        database.execute_sql("CREATE TABLE schema_has_changed (x)")
+        database.execute_sql("DROP TABLE schema_has_changed")
+    return applied
 
 
 def require_ours(database: SqliteDatabase) -> None:

@@ -11,6 +11,7 @@ import peewee
 import pytest
 from conftest import ROOT, Server, clean_environment, environment
 
+import fence
 import migrations
 import models
 from config import read_settings
@@ -337,3 +338,30 @@ def test_what_a_newer_version_has_migrated_is_refused_and_not_touched(database_p
     assert process.returncode == 0
     assert str(caught.value) == f"registry: [database] connection = 'sqlite:///{database_path}': {cause}"
     assert dump_of(database_path) == before
+
+
+def test_the_fence_names_the_newest_script():
+    assert SCRIPTS[-1] == fence.SCHEMA
+
+
+def test_a_server_that_meets_another_schema_answers_503_and_writes_nothing(start_server, database_path, other_version):
+    server = start_server(server__workers=1, server__threads=1)
+    body = {"image": {"status": "active", "disk_format": "raw", "container_format": "bare"}}
+    path = f"/images/{server.request('POST', '/images', body)[2]['image']['id']}"
+    requests = [
+        ("GET", "/images", None),
+        ("GET", path, None),
+        ("GET", f"{path}/members", None),
+        ("POST", "/images", body),
+    ]
+    requests += [("PUT", path, {"image": {"name": "x"}}), ("DELETE", path, None), ("PUT", f"{path}/members/a", None)]
+    assert [server.request(*request)[0] for request in requests[:3]] == [200] * 3
+    before = rows_of(database_path, "SELECT * FROM image")
+
+    # It changes nothing that a statement of the old version would stumble over.
+    assert other_version(database_path, "def up(migrator, db):\n    pass\n").returncode == 0
+
+    answers = [server.request(*request) for request in requests]
+    detail = "The database is of another version than this server: restart it; nothing was changed."
+    assert [(status, problem["detail"]) for status, _, problem in answers] == [(503, detail)] * len(requests)
+    assert rows_of(database_path, "SELECT * FROM image") == before

@@ -107,6 +107,8 @@ def file_faults(path, versions, show=lambda done: None):
     except sqlite3.DatabaseError as error:
         is_damaged = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
         yield Fault(f"{'is damaged' if is_damaged else 'cannot be read'}: {error}")
+    except UnicodeDecodeError:  # SQLite's message quotes it, and Python cannot read the message
+        yield Fault("is damaged: its schema cannot be read")
     finally:
         if connection is not None:
             connection.close()
@@ -254,7 +256,7 @@ def count_images(path):
     try:
         with closing(connect(path)) as connection:
             return connection.execute("SELECT count(*) FROM image").fetchone()[0]
-    except (sqlite3.DatabaseError, OSError):
+    except (sqlite3.DatabaseError, OSError, UnicodeDecodeError):
         return None
 
 
@@ -271,7 +273,7 @@ def copy(source, target, show=lambda done, pages: None):
             writing.execute("PRAGMA synchronous = OFF")  # the file is synced once, when it is whole
             writing.execute("PRAGMA journal_mode = OFF")
             reading.backup(writing, pages=PAGES_AT_ONCE, progress=lambda _, left, pages: show(pages - left, pages))
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise OSError(f"cannot be copied: {error}") from None
 
 
@@ -283,4 +285,6 @@ def settle(path):
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise BlockingIOError("is in use: stop the server, and whatever else has it open") from None
+        raise OSError(f"cannot be read: {error}") from None
+    except UnicodeDecodeError as error:
         raise OSError(f"cannot be read: {error}") from None

@@ -379,6 +379,8 @@ def translated(error):
         code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
         if code == SQLITE_FULL:
             return DatabaseFull("The disk is full; nothing was changed.")
+        if "Could not decode" in str(cause):  # Python's own message, without a code: bytes that are no UTF-8
+            code = sqlite3.SQLITE_CORRUPT
         if code in SQLITE_TROUBLES:
             return DatabaseUnavailable(f"The database {SQLITE_TROUBLES[code]}; nothing was changed.")
         cause = getattr(cause, "orig", None) or cause.__context__

@@ -1,6 +1,7 @@
 """The database's way in: created, checked, and brought to the newest version, before anybody serves it."""
 
 import os
+import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -16,6 +17,8 @@ from errors import StartupError
 SCRIPTS = Path(__file__).parent
 # Up to this size the whole file is checked at start, in about a second; above, header, schema and length are.
 CHECKED_BYTES = 64 * 1024 * 1024
+# SQLite's message of a damaged schema quotes it: then Python cannot read the message.
+DATABASE_ERRORS = (PeeweeException, sqlite3.Error, UnicodeDecodeError)
 
 
 def prepare(settings) -> None:
@@ -33,11 +36,9 @@ def prepare(settings) -> None:
         raise StartupError(f"[database] connection = {settings.connection!r}: {refusal}") from None
     except OSError as error:
         raise StartupError(f"[database] connection = {settings.connection!r}: {error.strerror}") from None
-    except PeeweeException as error:
-        raise StartupError(f"[database] connection = {settings.connection!r}: {error}") from None
-
-
-DATABASE_ERRORS = (PeeweeException,)
+    except DATABASE_ERRORS as error:
+        cause = "its schema is damaged" if isinstance(error, UnicodeDecodeError) else " ".join(str(error).split())
+        raise StartupError(f"[database] connection = {settings.connection!r}: {cause}") from None
 
 
 class Refusal(Exception):

@@ -124,7 +124,7 @@ BROKEN = {
     "empty": (lambda content: b"", "is empty"),
     "pages overwritten": (lambda content: content[:8192] + b"\xa5" * (len(content) - 8192), "is damaged"),
     "a schema that is no text": (
-        lambda content: content.replace(b"image (shelf, created_at, id)", b"image (shelf, cr\xe9ated_a, id)"),
+        lambda content: content.replace(b"image (shelf, created_at, id)", b"image (shelf, cr\xe9ated_at, id)"),
         "is damaged: its schema cannot be read",
     ),
     "no schema": (lambda content: content[:100] + b"\xa5" * (len(content) - 100), ""),

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import orjson
 
+from documents import BRIEF_FIELDS, DOCUMENT_FIELDS
 from errors import Invalid, NotFound
-from models import BRIEF_FIELDS, DOCUMENT_FIELDS, NO_LOCATIONS, VISIBLE, audience_of
+from models import NO_LOCATIONS, VISIBLE, audience_of
 from plans import (
     branches_of,
     filter_conditions,

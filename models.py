@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
-import orjson
 from peewee import (
     AutoField,
     BigIntegerField,
@@ -23,6 +22,7 @@ from peewee import (
     TextField,
 )
 
+from documents import DELETED, KILLED, NORMAL, PUBLIC, documents_of, member_digest
 from errors import (
     Conflict,
     DatabaseFull,
@@ -33,22 +33,23 @@ from errors import (
     PreconditionFailed,
     Unauthorized,
 )
+from fence import Fenced
 
 # Amazon's formats: an image of one of them is the same in both.
 PAIRED_FORMATS = ("ari", "aki", "ami")
-PUBLIC, SHARED = "public", "shared"
-NORMAL, KILLED, DELETED = 0, 2, 4
-BRIEF_FIELDS = ("id", "name", "size", "disk_format", "container_format", "checksum")
-DOCUMENT_FIELDS = (
-    *("id", "name", "status", "disk_format", "container_format", "size", "virtual_size", "checksum"),
-    *("min_disk", "min_ram", "owner", "is_public", "protected", "created_at", "updated_at", "deleted", "deleted_at"),
-)
+SHARED = "shared"
 NO_LOCATIONS = ',"location":null,"location_data":[]}'
 MICROSECOND = timedelta(microseconds=1)
 # SQLite's result codes for what passes, or what an operator mends; any other is a mistake of ours.
 SQLITE_FULL = 13
 SQLITE_TROUBLES = {5: "is locked", 6: "is locked", 8: "cannot be written", 10: "cannot be read or written"}
-SQLITE_TROUBLES |= {11: "is damaged", 14: "cannot be opened", 15: "is locked", 26: "is damaged"}
+SQLITE_TROUBLES |= {
+    23: "is of another version than this server: restart it",
+    11: "is damaged",
+    14: "cannot be opened",
+    15: "is locked",
+    26: "is damaged",
+}
 
 database = SqliteDatabase(None)
 
@@ -62,7 +63,7 @@ def open_database(settings):
     # FULL syncs the log with every commit: an answered write survives a power cut.
     pragmas = {"synchronous": "full", "foreign_keys": 1}
     # rw: a file that has gone is an error, not the beginning of an empty one.
-    database.init(f"file:{path}?mode=rw", uri=True, pragmas=pragmas, timeout=settings.busy_timeout)
+    database.init(f"file:{path}?mode=rw", uri=True, pragmas=pragmas, timeout=settings.busy_timeout, factory=Fenced)
 
 
 class Table(Model):
@@ -95,10 +96,11 @@ class Image(Table):
     revision = IntegerField(default=1)  # incremented by every write
     nonce = CharField(16)  # drawn anew by every write, so that no ETag comes back
     # Derived from all of the above, its properties and locations, by ``documents_of``, with every write:
-    shelf = SmallIntegerField(default=0)  # which lists it can be in, see ``shelf_of``
+    shelf = SmallIntegerField(default=0)  # which lists it can be in, see ``documents.shelf_of``
     brief = TextField(default="")  # JSON of six fields
     document = TextField(default="")  # JSON of the full record, up to its locations
     location_document = TextField(default="")  # the rest of it
+    digest = IntegerField(default=0)  # by which ``check`` finds damage that SQLite cannot see
 
     @classmethod
     def find(cls, image_id, context):
@@ -259,6 +261,7 @@ class Member(Table):
     image = ForeignKeyField(Image, on_delete="CASCADE")
     member = CharField(255)
     can_share = BooleanField(default=False)
+    digest = IntegerField(default=0)  # see ``documents.member_digest``
 
     class Meta:
         primary_key = CompositeKey("image", "member")
@@ -310,23 +313,25 @@ class Member(Table):
             row = cls.find_shareable(image_id, context)
             before = dict(cls.select(cls.member, cls.can_share).where(cls.image == row["pk"]).tuples())
             cls.delete().where(cls.image == row["pk"]).execute()
-            rows = [
-                (row["pk"], member_id, before.get(member_id, False) if can_share is None else can_share)
+            shares = {
+                member_id: before.get(member_id, False) if can_share is None else can_share
                 for member_id, can_share in memberships.items()
-            ]
-            database.connection().executemany("INSERT INTO member VALUES (?, ?, ?)", rows)
+            }
+            rows = [(*entry, member_digest(*entry)) for entry in ((row["pk"], *share) for share in shares.items())]
+            database.connection().executemany("INSERT INTO member VALUES (?, ?, ?, ?)", rows)
 
     @classmethod
     def put(cls, image_id, member_id, can_share, context):
         """Add a member, or change its can_share unless that is None. Raises as ``find_shareable`` does."""
         with writing():
             row = cls.find_shareable(image_id, context)
-            entry = cls.insert(image=row["pk"], member=member_id, can_share=bool(can_share))
+            digest = member_digest(row["pk"], member_id, bool(can_share))
+            entry = cls.insert(image=row["pk"], member=member_id, can_share=bool(can_share), digest=digest)
             target = [cls.image, cls.member]
             if can_share is None:
                 entry.on_conflict(conflict_target=target, action="IGNORE").execute()
             else:
-                entry.on_conflict(conflict_target=target, preserve=[cls.can_share]).execute()
+                entry.on_conflict(conflict_target=target, preserve=[cls.can_share, cls.digest]).execute()
 
     @classmethod
     def remove(cls, image_id, member_id, context):
@@ -374,6 +379,8 @@ def translated(error):
         code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
         if code == SQLITE_FULL:
             return DatabaseFull("The disk is full; nothing was changed.")
+        if "Could not decode" in str(cause):  # Python's own message, without a code: bytes that are no UTF-8
+            code = sqlite3.SQLITE_CORRUPT
         if code in SQLITE_TROUBLES:
             return DatabaseUnavailable(f"The database {SQLITE_TROUBLES[code]}; nothing was changed.")
         cause = getattr(cause, "orig", None) or cause.__context__
@@ -419,31 +426,10 @@ def new_nonce():
     return secrets.token_hex(8)
 
 
-def shelf_of(row):
-    """Lists take whole shelves: 0 normal, 2 killed, 4 deleted images, those that are not public one above."""
-    state = DELETED if row["deleted"] else KILLED if row["status"] == "killed" else NORMAL
-    return state + (row["visibility"] != PUBLIC)
-
-
-def documents_of(row, properties, locations):
-    """The derived columns. ``document`` and ``location_document`` together are the full record; who may not
-    see the locations gets NO_LOCATIONS in their place. ``locations`` are [(url, metadata as JSON text, status)].
-    """
-    record = {**row, "is_public": row["visibility"] == PUBLIC}
-    document = orjson.dumps({**{name: record[name] for name in DOCUMENT_FIELDS}, "properties": properties})
-    where = {
-        "location": next((url for url, _, status in locations if status == "active"), None),
-        "location_data": [
-            {"url": url, "metadata": orjson.Fragment(metadata), "status": status} for url, metadata, status in locations
-        ],
-    }
-    return {
-        "shelf": shelf_of(row),
-        "brief": orjson.dumps({name: record[name] for name in BRIEF_FIELDS}).decode(),
-        "document": document[:-1].decode(),
-        "location_document": "," + orjson.dumps(where)[1:].decode(),
-    }
-
-
 def current_time():
-    return datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+    return time_text(timedelta())
+
+
+def time_text(ago):
+    """The time that was a timedelta ago."""
+    return (datetime.now(UTC).replace(tzinfo=None) - ago).isoformat(timespec="microseconds")

@@ -107,7 +107,8 @@ def choose_driver(query, parameters, shelf, audience):
         return rarest
     if len(starts) > 1 or query.sort_key != "created_at":
         together = " AND ".join(condition for name in filters for condition in conditions_of(name, None))
-        if sampled(together, parameters, shelf) < SELDOM:
+        # In the list's order no more should be walked than would be sorted.
+        if sampled(together, parameters, shelf) < max(SELDOM, query.limit * SAMPLE // SORTED):
             rarest, count = rarest_of(starts, parameters, shelf, sorted_at_most())
             return rarest if count < sorted_at_most() else "scan"
     if len(natural) < 2:

@@ -17,6 +17,7 @@ import models
 import queries
 import schemas
 from config import Settings, read_settings
+from documents import DOCUMENT_FIELDS
 from errors import Invalid, RegistryError
 from models import Image, Member
 from web import (
@@ -30,7 +31,7 @@ from web import (
     read_json,
 )
 
-FIELD_HEADERS = [(name, f"x-image-meta-{name}") for name in (*models.DOCUMENT_FIELDS, "location")]
+FIELD_HEADERS = [(name, f"x-image-meta-{name}") for name in (*DOCUMENT_FIELDS, "location")]
 # Python's http.client reads 100 header lines, the blank one included; about 25 are ours.
 MOST_PROPERTY_HEADERS = 64
 MOST_PROPERTY_HEADER_BYTES = 16 * 1024

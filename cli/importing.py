@@ -13,6 +13,7 @@ import models
 from cli import files
 from cli.progress import progress_bar
 from cli.records import RecordParser, row_of
+from documents import member_digest
 from errors import Invalid
 
 BATCH_IMAGES = 2000
@@ -26,7 +27,7 @@ values_of = itemgetter(*models.COLUMNS)
 INSERT = f"INSERT INTO image ({', '.join(models.COLUMNS)}) VALUES ({', '.join('?' * len(models.COLUMNS))})"
 INSERT_PROPERTY = "INSERT INTO property (image_id, name, value, created_at) VALUES (?, ?, ?, ?)"
 INSERT_LOCATION = "INSERT INTO location (image_id, position, url, metadata, status) VALUES (?, ?, ?, ?, ?)"
-INSERT_MEMBER = "INSERT INTO member (image_id, member, can_share) VALUES (?, ?, ?)"
+INSERT_MEMBER = "INSERT INTO member (image_id, member, can_share, digest) VALUES (?, ?, ?, ?)"
 FIND = "SELECT id, pk FROM image WHERE id IN (SELECT value FROM json_each(?))"
 
 
@@ -119,7 +120,8 @@ class Storing:
         created_at = row["created_at"]
         self.properties += [(pk, name, value, created_at) for name, value in values.get("properties", {}).items()]
         self.locations += [(pk, position, *entry) for position, entry in enumerate(values.get("locations", ()))]
-        self.members += [(pk, member, can_share) for member, can_share in values.get("members", {}).items()]
+        for member, can_share in values.get("members", {}).items():
+            self.members.append((pk, member, can_share, member_digest(pk, member, can_share)))
         self.lines[pk] = number
         self.bytes += length
         self.next_pk += 1

@@ -9,13 +9,16 @@ import click
 
 
 @contextmanager
-def progress_bar(label, length):
-    """A function ``show(position, images)``; ``length`` is what position reaches at the end, or None."""
+def progress_bar(label, length, unit="images"):
+    """A function ``show(position, done)``; ``length`` is what position reaches at the end, or None.
+
+    ``done`` counts ``unit``, or is None where the bar says enough.
+    """
     started = time.monotonic()
 
     def text(images):
         seconds = max(time.monotonic() - started, 0.001)
-        return f"{images or 0:,} images, {(images or 0) / seconds:,.0f}/s"
+        return f"{images:,} {unit}, {images / seconds:,.0f}/s" if images is not None else ""
 
     options = {"length": length, "label": label, "item_show_func": text, "show_eta": True, "file": sys.stderr}
     with click.progressbar(count(), hidden=not sys.stderr.isatty(), **options) as bar:

@@ -1,18 +1,24 @@
 """The database's way in: created, checked, and brought to the newest version, before anybody serves it."""
 
 import os
+import sqlite3
+import sys
 import time
 from pathlib import Path
 
 from peewee import OperationalError, PeeweeException, SqliteDatabase
 from playhouse.migrations import Runner
 
+import checks
+import mounts
+from checks import APPLICATION_ID
 from errors import StartupError
 
 SCRIPTS = Path(__file__).parent
-APPLICATION_ID = 0x494D5247  # "IMRG" in the file's header: what tells a registry from other SQLite files
-# Up to this size the whole file is checked at start; above, header, schema and length are.
+# Up to this size the whole file is checked at start, in about a second; above, header, schema and length are.
 CHECKED_BYTES = 64 * 1024 * 1024
+# SQLite's message of a damaged schema quotes it: then Python cannot read the message.
+DATABASE_ERRORS = (PeeweeException, sqlite3.Error, UnicodeDecodeError)
 
 
 def prepare(settings) -> None:
@@ -24,13 +30,15 @@ def prepare(settings) -> None:
     try:
         create(path)
         require_whole(path)
+        warn_of_network(path)
         migrate(path, settings.busy_timeout)
     except Refusal as refusal:
         raise StartupError(f"[database] connection = {settings.connection!r}: {refusal}") from None
     except OSError as error:
         raise StartupError(f"[database] connection = {settings.connection!r}: {error.strerror}") from None
-    except PeeweeException as error:
-        raise StartupError(f"[database] connection = {settings.connection!r}: {error}") from None
+    except DATABASE_ERRORS as error:
+        cause = "its schema is damaged" if isinstance(error, UnicodeDecodeError) else " ".join(str(error).split())
+        raise StartupError(f"[database] connection = {settings.connection!r}: {cause}") from None
 
 
 class Refusal(Exception):
@@ -53,21 +61,10 @@ def create(path: Path) -> None:
 
 
 def require_whole(path: Path) -> None:
-    """Raises Refusal for what is no SQLite file, and for one whose end is missing.
-
-    While a write-ahead log is there it may hold the missing pages; SQLite then sees to it.
-    """
-    with path.open("rb") as file:
-        header = file.read(100)
-    if not header:
-        return
-    if not header.startswith(b"SQLite format 3\0"):
-        raise Refusal("is not a SQLite database")
-    page_size = int.from_bytes(header[16:18]) if header[16:18] != b"\0\1" else 65536
-    pages = int.from_bytes(header[28:32])
-    log = path.with_name(f"{path.name}-wal")
-    if pages * page_size > path.stat().st_size and not (log.exists() and log.stat().st_size):
-        raise Refusal(f"is damaged: it has {path.stat().st_size} of {pages * page_size} bytes")
+    """Raises Refusal for what is no SQLite file, and for one whose end is missing."""
+    fault = checks.file_fault(path)
+    if fault and path.stat().st_size:
+        raise Refusal(fault)
 
 
 def migrate(path: Path, busy_timeout: int) -> None:
@@ -76,11 +73,14 @@ def migrate(path: Path, busy_timeout: int) -> None:
     database = SqliteDatabase(str(path), pragmas={"synchronous": "full", "foreign_keys": 0}, timeout=busy_timeout)
     try:
         require_ours(database)
-        if path.stat().st_size <= CHECKED_BYTES:
+        is_checked = path.stat().st_size <= CHECKED_BYTES
+        if is_checked:
             require_sound(database)
         begin_log(database, busy_timeout)
         with database.atomic("IMMEDIATE"):
             run(database)
+        if is_checked:
+            require_true(database)
     finally:
         database.close()
 
@@ -101,6 +101,11 @@ def begin_log(database: SqliteDatabase, busy_timeout: int) -> None:
         raise Refusal("this file system cannot hold a write-ahead log")
 
 
+def versions() -> list[str]:
+    """The names of all scripts, oldest first."""
+    return sorted(path.stem for path in SCRIPTS.glob("[0-9]*.py"))
+
+
 def run(database: SqliteDatabase, target: str | None = None) -> list[str]:
     """Apply the scripts up to ``target``, or all. Raises Refusal where the file knows a script that we do not."""
     runner = Runner(database, str(SCRIPTS))
@@ -108,7 +113,12 @@ def run(database: SqliteDatabase, target: str | None = None) -> list[str]:
     if unknown:
         newest = runner.migrations()[-1].name
         raise Refusal(f"was written by a newer version ({unknown[-1]}); this one knows up to {newest}")
-    return runner.up(target)
+    applied = runner.up(target)
+    if applied:
+        # Who has the file open prepares its statements anew when the schema has changed, and finds out (fence.py).
+        database.execute_sql("CREATE TABLE schema_has_changed (x)")
+        database.execute_sql("DROP TABLE schema_has_changed")
+    return applied
 
 
 def require_ours(database: SqliteDatabase) -> None:
@@ -117,6 +127,21 @@ def require_ours(database: SqliteDatabase) -> None:
 
 
 def require_sound(database: SqliteDatabase) -> None:
-    problems = database.execute_sql("PRAGMA quick_check(1)").fetchall()
+    problems = database.execute_sql("PRAGMA integrity_check(1)").fetchall()
     if problems != [("ok",)]:
         raise Refusal("is damaged: " + " ".join(problems[0][0].split()))
+
+
+def require_true(database: SqliteDatabase) -> None:
+    """Raises Refusal where documents or digests show that something has changed behind our back."""
+    with database.atomic():
+        fault = next(checks.record_faults(database.connection()), None)
+    if fault:
+        raise Refusal(f"{fault.text}; flask --app registry check says more")
+
+
+def warn_of_network(path: Path, table: str = mounts.MOUNTS) -> None:
+    kind = mounts.network_file_system(path, table)
+    if kind:
+        warning = f"{path} is on a network file system ({kind}), where SQLite's locks and log are not safe"
+        sys.stderr.write(f"registry: warning: {warning}; move it to a local disk\n")

@@ -19,6 +19,7 @@ from config import read_settings
 from registry import create_app
 
 ROOT = Path(__file__).parent.parent
+FLASK = [Path(sys.executable).with_name("flask"), "--app", "registry"]
 TENANT_OF = {"owner": "owner", "member": "member", "sharer": "sharer", "stranger": "stranger", "tenantless": ""}
 CALLERS = ("anonymous", "tenantless", "stranger", "member", "sharer", "owner", "admin")
 IMAGE = {"name": "cirros", "status": "active", "disk_format": "qcow2", "container_format": "bare"}
@@ -161,6 +162,21 @@ def start_server(database_path):
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture
+def run(database_path):
+    """A function: a command in the project's folder, on ``database_path``: (exit code, output, errors)."""
+
+    def run_command(*arguments, content=b"", database=database_path, **options):
+        variables = {**clean_environment(), **environment(database, **options)}
+        command = [*FLASK, *map(str, arguments)]
+        done = subprocess.run(
+            command, check=False, cwd=ROOT, env=variables, input=content, capture_output=True, timeout=60
+        )
+        return done.returncode, done.stdout, done.stderr.decode()
+
+    return run_command
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,11 @@ import os
 import pty
 import re
 import subprocess
-import sys
 import threading
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-from conftest import IMAGE, ROOT, clean_environment, environment
+from conftest import FLASK, IMAGE, ROOT, clean_environment, environment
 from test_documents import assert_documents_are_true
 
 import models
@@ -21,7 +19,6 @@ from cli.records import RecordParser, row_of
 from config import read_settings
 from errors import Invalid
 
-FLASK = [Path(sys.executable).with_name("flask"), "--app", "registry"]
 ID = "0f3c9d1e-5b7a-4f0e-8c2d-6a1b9e8f7a6{}"
 TIME = "2020-01-0{}T00:00:00.000000"
 RECORD = {**IMAGE, "id": ID.format(0)}
@@ -30,21 +27,6 @@ MORE_THAN_A_PIPE_HOLDS = [{**IMAGE, "properties": {"a": "x" * 1_000_000}}] * 10
 
 def lines(*records):
     return "".join(json.dumps(record) + "\n" for record in records).encode()
-
-
-@pytest.fixture
-def run(database_path):
-    """A function: a command in the project's folder, on ``database_path``: (exit code, output, errors)."""
-
-    def run_command(*arguments, content=b"", database=database_path, **options):
-        variables = {**clean_environment(), **environment(database, **options)}
-        command = [*FLASK, *map(str, arguments)]
-        done = subprocess.run(
-            command, check=False, cwd=ROOT, env=variables, input=content, capture_output=True, timeout=60
-        )
-        return done.returncode, done.stdout, done.stderr.decode()
-
-    return run_command
 
 
 @pytest.fixture
@@ -540,9 +522,9 @@ def on_terminal(command, variables):
 
 
 def test_every_option_is_in_the_readme():
-    section = (ROOT / "README.md").read_text().partition("## Import and export")[2].partition("\n## ")[0]
+    section = (ROOT / "README.md").read_text().partition("## Import and export")[2].partition("## Configuration")[0]
     offered = [name for command in COMMANDS for option in command.params for name in option.opts if name[0] == "-"]
 
     assert offered
-    assert [name for name in offered if f"`{name}" not in section] == []
-    assert all(f"registry {command.name} " in section for command in COMMANDS)
+    assert [name for name in offered if not re.search(rf"`[^`\n]*{name}[ `]", section)] == []
+    assert all(re.search(rf"registry {command.name}\s", section) for command in COMMANDS)

@@ -11,9 +11,11 @@ import peewee
 import pytest
 from conftest import ROOT, Server, clean_environment, environment
 
+import fence
 import migrations
 import models
 from config import read_settings
+from documents import documents_of, member_digest
 
 SCRIPTS = sorted(path.stem for path in (ROOT / "migrations").glob("[0-9]*.py"))
 TABLES = (models.Image, models.Property, models.Location, models.Member)
@@ -90,6 +92,19 @@ def insert_first_rows(path):
         for table, row in FIRST_ROWS.items():
             marks = ", ".join("?" * len(row))
             connection.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+        if "digest" in [name for _, name, *_ in connection.execute("PRAGMA table_info(image)")]:
+            insert_derived(connection)
+
+
+def insert_derived(connection):
+    """What stands beside the first rows in the newest schema."""
+    location = FIRST_ROWS["location"]
+    locations = [(location["url"], location["metadata"], location["status"])]
+    derived = documents_of(FIRST_ROWS["image"], FIRST_RECORD["properties"], locations)
+    assignments = ", ".join(f"{name} = :{name}" for name in derived)
+    connection.execute(f"UPDATE image SET {assignments}", derived)
+    connection.execute("UPDATE member SET digest = ?", [member_digest(*FIRST_ROWS["member"].values())])
+    connection.execute("UPDATE property SET created_at = ?", [FIRST_RECORD["created_at"]])
 
 
 @pytest.fixture
@@ -234,11 +249,11 @@ def test_the_application_s_own_connections_are_durable_and_check_foreign_keys(ma
     [
         ("INSERT INTO property VALUES (8, 'os', 'linux', '')", "FOREIGN KEY constraint failed"),
         ("INSERT INTO location VALUES (8, 0, 'file:///x', '{}', 'active')", "FOREIGN KEY constraint failed"),
-        ("INSERT INTO member VALUES (8, 'friend', 1)", "FOREIGN KEY constraint failed"),
+        ("INSERT INTO member VALUES (8, 'friend', 1, 0)", "FOREIGN KEY constraint failed"),
         ("UPDATE image SET visibility = 'nobody'", "CHECK constraint failed"),
         ("INSERT INTO image (pk, id, %s) SELECT 8, id, %s FROM image", "UNIQUE constraint failed: image.id"),
         ("INSERT INTO property VALUES (7, 'os', 'windows', '')", "UNIQUE constraint failed: property.image_id"),
-        ("INSERT INTO member VALUES (7, 'friend', 0)", "UNIQUE constraint failed: member.image_id"),
+        ("INSERT INTO member VALUES (7, 'friend', 0, 0)", "UNIQUE constraint failed: member.image_id"),
         *(
             (f"UPDATE image SET {name} = NULL", f"NOT NULL constraint failed: image.{name}")
             for name in ("id", "status", "visibility", "created_at", "updated_at", "deleted", "protected", "nonce")
@@ -323,3 +338,30 @@ def test_what_a_newer_version_has_migrated_is_refused_and_not_touched(database_p
     assert process.returncode == 0
     assert str(caught.value) == f"registry: [database] connection = 'sqlite:///{database_path}': {cause}"
     assert dump_of(database_path) == before
+
+
+def test_the_fence_names_the_newest_script():
+    assert SCRIPTS[-1] == fence.SCHEMA
+
+
+def test_a_server_that_meets_another_schema_answers_503_and_writes_nothing(start_server, database_path, other_version):
+    server = start_server(server__workers=1, server__threads=1)
+    body = {"image": {"status": "active", "disk_format": "raw", "container_format": "bare"}}
+    path = f"/images/{server.request('POST', '/images', body)[2]['image']['id']}"
+    requests = [
+        ("GET", "/images", None),
+        ("GET", path, None),
+        ("GET", f"{path}/members", None),
+        ("POST", "/images", body),
+    ]
+    requests += [("PUT", path, {"image": {"name": "x"}}), ("DELETE", path, None), ("PUT", f"{path}/members/a", None)]
+    assert [server.request(*request)[0] for request in requests[:3]] == [200] * 3
+    before = rows_of(database_path, "SELECT * FROM image")
+
+    # It changes nothing that a statement of the old version would stumble over.
+    assert other_version(database_path, "def up(migrator, db):\n    pass\n").returncode == 0
+
+    answers = [server.request(*request) for request in requests]
+    detail = "The database is of another version than this server: restart it; nothing was changed."
+    assert [(status, problem["detail"]) for status, _, problem in answers] == [(503, detail)] * len(requests)
+    assert rows_of(database_path, "SELECT * FROM image") == before

@@ -1,0 +1,290 @@
+"""What must hold in a database file, and in words what does not."""
+
+import os
+import re
+import sqlite3
+from contextlib import closing
+from itertools import groupby
+from operator import itemgetter
+from typing import NamedTuple
+from urllib.parse import quote
+
+import orjson
+
+from documents import documents_of, member_digest
+
+APPLICATION_ID = 0x494D5247  # "IMRG" in the file's header: what tells a registry from other SQLite files
+PAGES_AT_ONCE = 2000
+MOST_PROBLEMS = 20  # of the file's structure: after the first few they only repeat
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}")
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+VISIBILITIES = ("public", "private", "shared", "community")
+PAIRED_FORMATS = {"ari", "aki", "ami"}
+DERIVED = ("shelf", "brief", "document", "location_document", "digest")
+NUMBERS = ("size", "virtual_size", "min_disk", "min_ram", "revision")
+
+
+def is_paired(row):
+    formats = {row["disk_format"], row["container_format"]} - {None}
+    return len(formats) < 2 or formats.isdisjoint(PAIRED_FORMATS)
+
+
+# (column, what it must be, whether a row's is): what neither SQLite's own constraints nor the documents say.
+RULES = (
+    ("id", "a uuid in lower case", lambda row: UUID.fullmatch(row["id"])),
+    ("visibility", f"one of {', '.join(VISIBILITIES)}", lambda row: row["visibility"] in VISIBILITIES),
+    ("revision", "1 or more", lambda row: row["revision"] >= 1),
+    ("created_at", "a time", lambda row: TIME.fullmatch(row["created_at"])),
+    ("updated_at", "a time", lambda row: TIME.fullmatch(row["updated_at"])),
+    ("deleted", "0 or 1", lambda row: row["deleted"] in (0, 1)),
+    ("protected", "0 or 1", lambda row: row["protected"] in (0, 1)),
+    (
+        "deleted_at",
+        "a time where the image is deleted, else null",
+        lambda row: TIME.fullmatch(row["deleted_at"]) if row["deleted"] else row["deleted_at"] is None,
+    ),
+    ("disk_format", "the container_format, where either is one of ari, aki, ami", is_paired),
+    *(
+        (name, "a number, 0 or more", lambda row, name=name: row[name] is None or 0 <= row[name] < 2**63)
+        for name in NUMBERS
+    ),
+)
+
+
+class Fault(NamedTuple):
+    """What does not hold. ``pk`` is an image's; ``mends`` what puts it right: documents, rows (trusted), or nothing."""
+
+    text: str
+    pk: int | None = None
+    mends: str = ""
+
+
+def connect(path):
+    """A connection that reads ``path``, and changes it only where an earlier process left its log behind."""
+    mode = "rw" if os.access(path, os.W_OK) and os.access(os.path.dirname(path) or ".", os.W_OK) else "ro"
+    log = f"{path}-wal"
+    if mode == "ro" and not (os.path.exists(log) and os.path.getsize(log)):
+        mode = "ro&immutable=1"
+    connection = sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True, isolation_level=None)
+    connection.execute("PRAGMA query_only = 1")
+    return connection
+
+
+def file_fault(path):
+    """What is wrong with the file's beginning and length, or None.
+
+    While a write-ahead log is there it may hold the missing pages; SQLite then sees to it.
+    """
+    with open(path, "rb") as file:
+        header = file.read(100)
+        size = os.fstat(file.fileno()).st_size
+    if not header:
+        return "is empty"
+    if not header.startswith(b"SQLite format 3\0"):
+        return "is not a SQLite database"
+    page_size = int.from_bytes(header[16:18]) if header[16:18] != b"\0\1" else 65536
+    pages = int.from_bytes(header[28:32])
+    log = f"{path}-wal"
+    if pages * page_size > size and not (os.path.exists(log) and os.path.getsize(log)):
+        return f"is damaged: it has {size} of {pages * page_size} bytes"
+    return None
+
+
+def file_faults(path, versions, show=lambda done: None):
+    """Fault by Fault, of one snapshot, in bounded memory. ``versions`` are the migrations' names that we know;
+    ``show`` is told how many images have been looked at.
+    """
+    fault = file_fault(path)
+    if fault:
+        yield Fault(fault)
+        return
+    connection = None
+    try:
+        connection = connect(path)
+        connection.execute("BEGIN")
+        faults = [*structure_faults(connection), *version_faults(connection, versions)]
+        yield from faults or record_faults(connection, show)
+    except sqlite3.DatabaseError as error:
+        is_damaged = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        yield Fault(f"{'is damaged' if is_damaged else 'cannot be read'}: {error}")
+    except UnicodeDecodeError:  # SQLite's message quotes it, and Python cannot read the message
+        yield Fault("is damaged: its schema cannot be read")
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def structure_faults(connection):
+    """What SQLite itself finds, constraints and indexes included."""
+    if connection.execute("PRAGMA application_id").fetchone() != (APPLICATION_ID,):
+        yield Fault("is another application's SQLite database")
+        return
+    for (problem,) in connection.execute(f"PRAGMA integrity_check({MOST_PROBLEMS})"):
+        for line in problem.splitlines():
+            if line != "ok" and not line.startswith("*** in database"):
+                yield Fault(f"is damaged: {line.strip()}")
+    for table, _, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchmany(MOST_PROBLEMS):
+        yield Fault(f"is damaged: a row of {table} belongs to no row of {parent}")
+
+
+def version_faults(connection, versions):
+    applied = [name for (name,) in connection.execute("SELECT name FROM schema_migration ORDER BY name")]
+    if unknown := sorted({*applied} - {*versions}):
+        yield Fault(f"was written by a newer version ({unknown[-1]}); this one knows up to {versions[-1]}")
+    elif missing := sorted({*versions} - {*applied}):
+        yield Fault(f"is of an older version, without {missing[0]}: the next start of the server brings it up")
+
+
+def record_faults(connection, show=lambda done: None):
+    """What does not hold of each image, its properties, locations and members."""
+    # Bytes that are no UTF-8 are shown as such, not stumbled over.
+    connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+    images = connection.execute("SELECT * FROM image ORDER BY pk")
+    names = [column[0] for column in images.description]
+    followers = [
+        Following(connection.execute(f"SELECT {columns} FROM {table} ORDER BY image_id, {order}"))
+        for table, columns, order in (
+            ("property", "image_id, name, value, created_at", "name"),
+            ("location", "image_id, url, metadata, status, position", "position"),
+            ("member", "image_id, member, can_share, digest", "member"),
+        )
+    ]
+    for done, values in enumerate(images, 1):
+        row = dict(zip(names, values, strict=True))
+        properties, locations, members = (following.of(row["pk"]) for following in followers)
+        yield from image_faults(row, properties, locations)
+        yield from member_faults(row, members)
+        show(done)
+
+
+class Following:
+    """Rows that come in the order of the image_id in front: those of one image after the other."""
+
+    def __init__(self, rows):
+        self.groups = groupby(rows, itemgetter(0))
+        self.key, self.rows = next(self.groups, (None, ()))
+
+    def of(self, pk):
+        while self.key is not None and self.key < pk:
+            self.key, self.rows = next(self.groups, (None, ()))
+        return [row[1:] for row in self.rows] if self.key == pk else []
+
+
+def image_faults(row, properties, locations):
+    broken = [Fault(f"image {row['id']}: {column} must be {rule}", row["pk"]) for column, rule in broken_rules(row)]
+    if [position for *_, position in locations] != list(range(len(locations))):
+        broken.append(Fault(f"image {row['id']}: its locations must be numbered from 0", row["pk"]))
+    try:
+        record = row | {name: bool(row[name]) for name in ("protected", "deleted")}
+        texts = {name: value for name, value, _ in properties}
+        rendered = documents_of(record, texts, [entry[:-1] for entry in locations])
+        for _, metadata, *_ in locations:
+            orjson.loads(metadata)
+    except (TypeError, ValueError) as error:
+        return [
+            *broken,
+            Fault(f"image {row['id']}: its row, properties or locations cannot be read ({error})", row["pk"]),
+        ]
+    if any(created_at != row["created_at"] for *_, created_at in properties):
+        broken.append(Fault(f"image {row['id']}: created_at differs in its properties", row["pk"], "documents"))
+    if all(row[name] == rendered[name] for name in DERIVED):
+        return broken
+    return [*broken, Fault(f"image {row['id']}: {difference(row, rendered)}", row["pk"], mending(row, rendered))]
+
+
+def broken_rules(row):
+    for column, rule, holds in RULES:
+        try:
+            is_kept = holds(row)
+        except TypeError:
+            is_kept = False
+        if not is_kept:
+            yield column, rule
+
+
+def mending(row, rendered):
+    """Where the digest fits what the rows say, the stored documents are what is wrong; else the rows may be."""
+    return "documents" if row["digest"] == rendered["digest"] else "rows"
+
+
+def difference(row, rendered):
+    """Names what differs, and no value: locations can carry credentials."""
+    if mending(row, rendered) == "documents":
+        names = [name for name in DERIVED if row[name] != rendered[name]]
+        return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not what its row, properties and locations say"
+    names = [name for name in ("brief", "document", "location_document") if row[name] != rendered[name]]
+    fields = sorted({field for name in names for field in differing_fields(row[name], rendered[name])})
+    if not fields:
+        return (
+            "its digest fits neither its row nor its documents: visibility, revision or nonce has changed, or they have"
+        )
+    return f"its digest does not fit its row, properties and locations: {', '.join(fields)} differ from its documents"
+
+
+def differing_fields(stored, rendered):
+    try:
+        before, after = (orjson.loads(as_object(text)) for text in (stored, rendered))
+    except (TypeError, ValueError):
+        return ("(all: the document is no JSON)",)
+    return [name for name in after if before.get(name) != after[name]]
+
+
+def as_object(text):
+    """The three documents as JSON objects: the parts of the full one lack an end or a beginning."""
+    return (
+        "{" + text[1:]
+        if text.startswith(",")
+        else text
+        if text.endswith("}") and '"properties"' not in text
+        else text + "}"
+    )
+
+
+def member_faults(row, members):
+    for member, can_share, digest in members:
+        try:
+            is_true = can_share in (0, 1) and digest == member_digest(row["pk"], member, can_share)
+        except (TypeError, ValueError):
+            is_true = False
+        if not is_true:
+            text = f"image {row['id']}: a member's digest does not fit its member or can_share"
+            yield Fault(text, row["pk"], "rows")
+
+
+def count_images(path):
+    """How many there are, or None where that cannot be told."""
+    try:
+        with closing(connect(path)) as connection:
+            return connection.execute("SELECT count(*) FROM image").fetchone()[0]
+    except (sqlite3.DatabaseError, OSError, UnicodeDecodeError):
+        return None
+
+
+def copy(source, target, show=lambda done, pages: None):
+    """The database ``source`` as it is at one moment, into the file ``target``; others may write meanwhile.
+
+    Raises OSError for what SQLite cannot read or write.
+    """
+    try:
+        with closing(connect(source)) as reading, closing(sqlite3.connect(target)) as writing:
+            # In a read transaction of its own the source stands still: a copy would else begin again at every write.
+            reading.execute("BEGIN")
+            reading.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            writing.execute("PRAGMA synchronous = OFF")  # the file is synced once, when it is whole
+            writing.execute("PRAGMA journal_mode = OFF")
+            reading.backup(writing, pages=PAGES_AT_ONCE, progress=lambda _, left, pages: show(pages - left, pages))
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        raise OSError(f"cannot be copied: {error}") from None
+
+
+def settle(path):
+    """Put the log's content into the file and remove log and index. Raises OSError where others use the file."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=0)) as connection:
+            connection.execute("PRAGMA journal_mode = DELETE")
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise BlockingIOError("is in use: stop the server, and whatever else has it open") from None
+        raise OSError(f"cannot be read: {error}") from None
+    except UnicodeDecodeError as error:
+        raise OSError(f"cannot be read: {error}") from None

@@ -1,0 +1,27 @@
+"""``backup``: a copy of the database as it is at one moment, while others write."""
+
+import os
+
+import click
+from flask import current_app
+from flask.cli import with_appcontext
+
+from cli import copying, files
+
+
+@click.command("backup")
+@click.argument("to")
+@click.option("--force", is_flag=True, help="Replace TO where it exists.")
+@with_appcontext
+def back_up_database(to, force):
+    """Copy the database to the file TO, and check the copy. Servers read and write meanwhile."""
+    path = current_app.settings.database.connection.removeprefix("sqlite:///")
+    if not os.path.isfile(path):
+        raise click.ClickException(f"{path}: is not a file.")
+    with files.told_in_one_line(to):
+        target = copying.require_free(to, path, force)
+        with copying.copied(path, target) as part:
+            images = copying.require_whole(part, "the copy")
+            part.replace(target)
+            copying.sync_folder(target)
+    click.echo(f"backed up {images} images", err=True)

@@ -1,0 +1,115 @@
+"""``check``: what is wrong with the database file, in words; documents and digests made anew."""
+
+import sys
+
+import click
+from flask import current_app
+from flask.cli import with_appcontext
+
+import checks
+import migrations
+import models
+from cli import files
+from cli.progress import progress_bar
+from documents import documents_of, member_digest
+from models import Location, Property
+
+MOST_SHOWN = 100
+SHOWN_EVERY = 1000
+REBUILT_AT_ONCE = 100
+
+
+@click.command("check")
+@click.option("--rebuild", is_flag=True, help="Render documents anew where they are not what the rows say.")
+@click.option("--trust-rows", is_flag=True, help="With --rebuild: also where a digest says that the rows changed.")
+@with_appcontext
+def check_database(rebuild, trust_rows):
+    """Say what is wrong with the database: its structure, its rules, its documents and digests.
+
+    The exit code is 0 where all is well. Others may write meanwhile: one moment is looked at.
+    """
+    path = current_app.settings.database.connection.removeprefix("sqlite:///")
+    with files.told_in_one_line(path):
+        found = look(path)
+    kinds = {"documents", "rows"} if trust_rows else {"documents"}
+    pks = sorted({pk for kind, pk in found.mendable if kind in kinds}) if rebuild else []
+    if pks:
+        click.echo(f"rebuilding documents and digests of {len(pks)} images", err=True)
+        rebuild_images(pks, trust_rows)
+        with files.told_in_one_line(path):
+            found = look(path)
+    if found.count:
+        if not rebuild and found.mendable:
+            click.echo("--rebuild renders documents anew; see docs/operations.md before --trust-rows", err=True)
+        raise click.ClickException(f"{path}: {found.count} faults in {found.images} images.")
+    click.echo(f"checked {found.images} images: all is well", err=True)
+
+
+class Found:
+    def __init__(self):
+        self.count = self.images = 0
+        self.mendable = set()
+
+    def show(self, path, fault):
+        """The first of them in words."""
+        self.count += 1
+        if self.count <= MOST_SHOWN:
+            text = "".join(letter if letter.isprintable() else " " for letter in fault.text)
+            click.echo(f"{path}: {text}")
+        elif self.count == MOST_SHOWN + 1:
+            click.echo(f"{path}: … and more")
+        if fault.mends:
+            self.mendable.add((fault.mends, fault.pk))
+
+
+def look(path, called=None):
+    """All faults of a file, shown, with a bar on a terminal. Raises OSError."""
+    found = Found()
+    with progress_bar("check", checks.count_images(path) if sys.stderr.isatty() else None) as bar:
+
+        def show(done):
+            found.images = done
+            if done % SHOWN_EVERY == 0:
+                bar(done, done)
+
+        for fault in checks.file_faults(path, migrations.versions(), show):
+            found.show(called or path, fault)
+        bar(found.images, found.images)
+    return found
+
+
+def rebuild_images(pks, trust_rows):
+    """A hundred in a transaction, so that nobody waits long."""
+    with progress_bar("rebuild", len(pks)) as show:
+        for start in range(0, len(pks), REBUILT_AT_ONCE):
+            with models.writing():
+                for pk in pks[start : start + REBUILT_AT_ONCE]:
+                    rebuild_image(pk, trust_rows)
+            show(start, start)
+
+
+def rebuild_image(pk, trust_rows):
+    """It may have changed since it was looked at: only what still differs is made anew, under another ETag."""
+    find = models.execute(f"SELECT {', '.join(models.COLUMNS)} FROM image WHERE pk = ?", (pk,)).fetchone()
+    if find is None:
+        return
+    row = dict(zip(models.COLUMNS, find, strict=True))
+    row |= {name: bool(row[name]) for name in ("protected", "deleted")}
+    models.execute(
+        "UPDATE property SET created_at = ? WHERE image_id = ? AND created_at <> ?",
+        (row["created_at"], pk, row["created_at"]),
+    )
+    properties, locations = Property.texts(pk), Location.entries(pk)
+    derived = documents_of(row, properties, locations)
+    if row["digest"] != derived["digest"] and not trust_rows:
+        return
+    if any(row[name] != derived[name] for name in derived):
+        nonce = models.new_nonce()
+        derived = documents_of(row | {"nonce": nonce}, properties, locations) | {"nonce": nonce}
+        assignments = ", ".join(f"{name} = :{name}" for name in derived)
+        models.execute(f"UPDATE image SET {assignments} WHERE pk = :pk", derived | {"pk": pk})
+    if trust_rows:
+        members = models.execute("SELECT member, can_share FROM member WHERE image_id = ?", (pk,)).fetchall()
+        for member, can_share in members:
+            digest = member_digest(pk, member, can_share)
+            models.execute("UPDATE member SET digest = ? WHERE image_id = ? AND member = ?", (digest, pk, member))

@@ -1,0 +1,91 @@
+"""``purge``: deleted images removed for good."""
+
+import re
+import sys
+import time
+from datetime import timedelta
+
+import click
+from flask import current_app
+from flask.cli import with_appcontext
+
+import migrations
+import models
+from cli.progress import progress_bar
+from errors import RegistryError
+
+UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+AT_ONCE = 200
+# The end of what was looked at: so a batch is found without looking again at those that stay.
+FIND = """SELECT pk, created_at, id FROM image
+    WHERE shelf = ? AND (created_at, id) > (?, ?) AND +deleted_at < ? ORDER BY created_at, id LIMIT ?"""
+SHELVES = (models.DELETED, models.DELETED + 1)
+
+
+class Duration(click.ParamType):
+    """Text such as 30d, as a timedelta."""
+
+    name = "duration"
+
+    def convert(self, value, param, ctx):
+        match = re.fullmatch(r"([0-9]{1,4})([mhdw])", value)
+        if not match:
+            self.fail("Must be a number and one of m, h, d, w: 30d, 12h, 2w.", param, ctx)
+        return timedelta(**{UNITS[match[2]]: int(match[1])})
+
+
+@click.command("purge")
+@click.option("--older-than", required=True, type=Duration(), metavar="TIME", help="Such as 30d, 12h, 2w.")
+@click.option("--dry-run", is_flag=True, help="Only say how many.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@with_appcontext
+def purge_images(older_than, dry_run, yes):
+    """Remove for good the images that were deleted so long ago, with properties, locations and members.
+
+    Their ids are free again. Servers read and write meanwhile.
+    """
+    migrations.prepare(current_app.settings.database)
+    before = models.time_text(older_than)
+    try:
+        with models.reading():
+            count = models.execute(
+                "SELECT count(*) FROM image WHERE shelf IN (?, ?) AND deleted_at < ?", (*SHELVES, before)
+            ).fetchone()[0]
+        click.echo(f"{count} images were deleted before {before}", err=True)
+        if dry_run or not count:
+            return
+        require_consent(yes)
+        click.echo(f"purged {purge(before, count)}", err=True)
+    except RegistryError as error:
+        raise click.ClickException(error.detail) from None
+
+
+def require_consent(yes):
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.ClickException("Nobody can be asked here: --yes removes them for good.")
+    click.confirm("Remove them for good?", abort=True, err=True)
+
+
+def purge(before, count):
+    """How many were removed, some at a time."""
+    purged = 0
+    with progress_bar("purge", count) as show:
+        for shelf in SHELVES:
+            position = ("", "")
+            while True:
+                started = time.monotonic()
+                with models.writing():
+                    found = models.execute(FIND, (shelf, *position, before, AT_ONCE)).fetchall()
+                    models.database.connection().executemany(
+                        "DELETE FROM image WHERE pk = ?", [(pk,) for pk, *_ in found]
+                    )
+                if not found:
+                    break
+                position = found[-1][1:]
+                purged += len(found)
+                show(min(purged, count), purged)
+                # SQLite's lock is no queue: others get their turn while nobody holds it.
+                time.sleep(time.monotonic() - started)
+    return purged

@@ -1,0 +1,52 @@
+"""What is derived of a record: its rendered documents, its shelf, and the digests that tell of damage."""
+
+from zlib import crc32
+
+import orjson
+
+PUBLIC = "public"
+NORMAL, KILLED, DELETED = 0, 2, 4
+BRIEF_FIELDS = ("id", "name", "size", "disk_format", "container_format", "checksum")
+DOCUMENT_FIELDS = (
+    *("id", "name", "status", "disk_format", "container_format", "size", "virtual_size", "checksum"),
+    *("min_disk", "min_ram", "owner", "is_public", "protected", "created_at", "updated_at", "deleted", "deleted_at"),
+)
+
+
+def documents_of(row, properties, locations):
+    """The derived columns. ``document`` and ``location_document`` together are the full record; who may not
+    see the locations gets models.NO_LOCATIONS in their place. ``locations`` are [(url, metadata as JSON text, status)].
+    """
+    record = {**row, "is_public": row["visibility"] == PUBLIC}
+    brief = orjson.dumps({name: record[name] for name in BRIEF_FIELDS})
+    document = orjson.dumps({**{name: record[name] for name in DOCUMENT_FIELDS}, "properties": properties})[:-1]
+    where = {
+        "location": next((url for url, _, status in locations if status == "active"), None),
+        "location_data": [
+            {"url": url, "metadata": orjson.Fragment(metadata), "status": status} for url, metadata, status in locations
+        ],
+    }
+    location_document = b"," + orjson.dumps(where)[1:]
+    return {
+        "shelf": shelf_of(row),
+        "brief": brief.decode(),
+        "document": document.decode(),
+        "location_document": location_document.decode(),
+        "digest": image_digest(row, brief, document, location_document),
+    }
+
+
+def shelf_of(row):
+    """Lists take whole shelves: 0 normal, 2 killed, 4 deleted images, those that are not public one above."""
+    state = DELETED if row["deleted"] else KILLED if row["status"] == "killed" else NORMAL
+    return state + (row["visibility"] != PUBLIC)
+
+
+def image_digest(row, brief, document, location_document):
+    """The documents say all that row, properties and locations do, but for these three columns."""
+    rest = f"{row['visibility']} {row['revision']} {row['nonce']} "
+    return crc32(location_document, crc32(document, crc32(brief, crc32(rest.encode()))))
+
+
+def member_digest(image_pk, member, can_share):
+    return crc32(f"{image_pk} {can_share:d} {member}".encode())

@@ -1,0 +1,1 @@
+"""Tests that break things: a few rounds in make test, many where TORTURE is set."""

@@ -1,4 +1,4 @@
-"""Rounds, seeds and the table of ``make torture``; servers to break, and the shim that records and bends system calls."""
+"""Rounds, seeds and the table of ``make torture``; servers to break, and the shim beneath them."""
 
 import os
 import random
@@ -33,7 +33,7 @@ class Tally:
         self.rounds = 0
         self.violations = []
         self.seed = os.environ["TORTURE_SEED"]
-        self.random = random.Random(f"{self.seed} {test}")  # noqa: S311
+        self.random = random.Random(f"{self.seed} {test}")
         self.started = time.monotonic()
 
     def row(self):

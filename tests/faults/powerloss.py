@@ -1,4 +1,4 @@
-"""A disk after a power cut, from the trace of shim.c: what was synced for certain, and of the rest what chance would have."""
+"""A disk after a power cut, from the trace of shim.c: what was synced, and of the rest what chance would have."""
 
 import json
 import os
@@ -74,7 +74,7 @@ def synced_until(records):
 
 
 class Chance:
-    """What becomes of writes that were not synced: none are there, all are, or some, and of some of these some sectors."""
+    """What becomes of writes that were not synced: none are there, all, or some, of these some only in part."""
 
     def __init__(self, chance: random.Random):
         self.chance = chance

@@ -51,8 +51,10 @@ def without_order_of_times():
     models.MICROSECOND = timedelta(days=-50_000)
 
 
-def without_nonces():
-    models.new_nonce = lambda: "0" * 16
+def without_nonces_and_revisions():
+    """The ETag is the second in which the record changed."""
+    models.new_nonce = lambda: models.current_time()[:19]
+    models.etag = lambda revision, nonce, is_whole: f"{nonce} {is_whole}"
 
 
 def without_translated_errors():

@@ -1,10 +1,12 @@
 """A real gunicorn in a process group of its own: killed as one, with a defence taken out, or with a shim beneath it."""
 
+import http.client
+import json
 import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from conftest import ROOT, Server, clean_environment, environment, free_port
@@ -41,3 +43,41 @@ class BrokenServer(Server):
     def worker_pids(self):
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(pid) for pid in children.split()]
+
+    def clients_of_both_workers(self, number):
+        """So many kept connections, half of them at each worker: while the one is stopped, the other accepts."""
+        clients = []
+        first, second = self.worker_pids()
+        for pid in (first, second):
+            with paused(pid):
+                for _ in range(number // 2):
+                    clients.append(Client(self.port))
+                    assert clients[-1].request("GET", "/images?limit=0")[0] == 200
+        return clients
+
+
+@contextmanager
+def paused(pid):
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+class Client:
+    """One kept connection; what breaks it is raised."""
+
+    def __init__(self, port):
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+
+    def request(self, method, path, body=None, headers=()):
+        """(status, headers, parsed JSON or None)"""
+        content = None if body is None else json.dumps(body)
+        self.connection.request(method, path, content, {"Content-Type": "application/json", **dict(headers)})
+        response = self.connection.getresponse()
+        text = response.read()
+        return response.status, response.headers, json.loads(text) if text else None
+
+    def close(self):
+        self.connection.close()

@@ -1,5 +1,6 @@
 # make run      sets up .venv and serves http://127.0.0.1:9191
 # make test     all tests, in parallel
+# make torture  what breaks in operation, at full length: kill -9, lost power, full disks, races
 # make lint     ruff, and the format
 # make install  only sets up .venv, with what tests and lint need
 # make bench    how fast it is, against a bare Flask route
@@ -10,13 +11,16 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 BIN = .venv/bin
 
-.PHONY: run test lint install bench coverage format
+.PHONY: run test torture lint install bench coverage format
 
 run: .venv/run
 	@$(BIN)/gunicorn 'registry:create_app()'
 
 test: .venv/dev
 	$(BIN)/pytest -n auto
+
+torture: .venv/dev
+	TORTURE=1 $(BIN)/pytest -n auto tests/faults
 
 lint: .venv/dev
 	$(BIN)/ruff check .

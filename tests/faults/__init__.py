@@ -1,1 +1,1 @@
-"""Tests that break things: a few rounds in make test, many where TORTURE is set."""
+"""What the service promises when things break: docs/reliability.md names the test of each promise."""

@@ -1,8 +1,88 @@
-"""How many rounds a fault test runs."""
+"""Rounds, seeds and the table of ``make torture``; servers to break, and the shim beneath them."""
 
 import os
+import random
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from faults.servers import BrokenServer
+
+FOLDER = Path(__file__).parent
+IS_TORTURE = bool(os.environ.get("TORTURE"))
+
+
+def pytest_configure():
+    # Before the workers of pytest-xdist start: all take the same.
+    os.environ.setdefault("TORTURE_SEED", str(random.SystemRandom().randrange(10**9)))
 
 
 def rounds(quick, torture):
-    """Few in ``make test``, many where TORTURE is set."""
-    return torture if os.environ.get("TORTURE") else quick
+    """How many rounds a fault test runs: few in ``make test``, many in ``make torture``."""
+    return torture if IS_TORTURE else quick
+
+
+class Tally:
+    """What one fault test did: a row of the table. Its ``random`` depends on the seed and the test's name alone."""
+
+    def __init__(self, test):
+        self.promise = test
+        self.rounds = 0
+        self.violations = []
+        self.seed = os.environ["TORTURE_SEED"]
+        self.random = random.Random(f"{self.seed} {test}")
+        self.started = time.monotonic()
+
+    def row(self):
+        seconds = round(time.monotonic() - self.started, 1)
+        return [self.promise, self.rounds, len(self.violations), seconds, self.seed]
+
+
+@pytest.fixture
+def tally(request, record_property):
+    """Counts rounds and violations; the test says whose ``tally.promise`` they are, and asserts that there are none."""
+    counted = Tally(request.node.name)
+    print(f"TORTURE_SEED={counted.seed}")
+    yield counted
+    record_property("tally", counted.row())
+
+
+def pytest_terminal_summary(terminalreporter):
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    rows = [value for report in reports for name, value in getattr(report, "user_properties", ()) if name == "tally"]
+    if not (IS_TORTURE and rows):
+        return
+    terminalreporter.section("torture")
+    line = "{:<86} {:>8} {:>10} {:>8} {:>10}"
+    terminalreporter.write_line(line.format("promise", "rounds", "violations", "seconds", "seed"))
+    for row in sorted(rows):
+        terminalreporter.write_line(line.format(*row))
+
+
+@pytest.fixture
+def start_broken_server(database_path):
+    """A function: a running BrokenServer, on ``database_path`` unless told; all are ended after the test."""
+    servers = []
+
+    def start(path=database_path, **options):
+        servers.append(BrokenServer(path, **options))
+        return servers[-1].wait_until_ready()
+
+    yield start
+    for server in servers:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory):
+    """The library of shim.c, for LD_PRELOAD."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler (cc) to build tests/faults/shim.c with")
+    library = tmp_path_factory.mktemp("shim") / "shim.so"
+    command = [compiler, "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", library, FOLDER / "shim.c", "-ldl"]
+    subprocess.run(command, check=True)
+    return library

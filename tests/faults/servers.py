@@ -1,0 +1,83 @@
+"""A real gunicorn in a process group of its own: killed as one, with a defence taken out, or with a shim beneath it."""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from conftest import ROOT, Server, clean_environment, environment, free_port
+
+
+class BrokenServer(Server):
+    """As the README starts it, but for ``without``, a defence that faults.broken takes out, and more ``variables``."""
+
+    def __init__(self, database_path, *, without="", variables=(), **options):
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        ours = environment(database_path, server__bind_port=self.port, **options)
+        broken = {"WITHOUT": without, "PYTHONPATH": str(ROOT / "tests")} if without else {}
+        self.process = subprocess.Popen(
+            [
+                Path(sys.executable).with_name("gunicorn"),
+                "faults.broken:create_app()" if without else "registry:create_app()",
+            ],
+            cwd=ROOT,
+            env={**clean_environment(), **ours, **broken, **dict(variables)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=0,
+        )
+
+    def kill(self):
+        """kill -9 of every process at once, and what it had printed."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        output, _ = self.process.communicate(timeout=60)
+        return output
+
+    def worker_pids(self):
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
+    def clients_of_both_workers(self, number):
+        """So many kept connections, half of them at each worker: while the one is stopped, the other accepts."""
+        clients = []
+        first, second = self.worker_pids()
+        for pid in (first, second):
+            with paused(pid):
+                for _ in range(number // 2):
+                    clients.append(Client(self.port))
+                    assert clients[-1].request("GET", "/images?limit=0")[0] == 200
+        return clients
+
+
+@contextmanager
+def paused(pid):
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+class Client:
+    """One kept connection; what breaks it is raised."""
+
+    def __init__(self, port):
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+
+    def request(self, method, path, body=None, headers=()):
+        """(status, headers, parsed JSON or None)"""
+        content = None if body is None else json.dumps(body)
+        self.connection.request(method, path, content, {"Content-Type": "application/json", **dict(headers)})
+        response = self.connection.getresponse()
+        text = response.read()
+        return response.status, response.headers, json.loads(text) if text else None
+
+    def close(self):
+        self.connection.close()

@@ -46,10 +46,10 @@ def require_valid(value, schema):
 
 
 def template_of(path):
-    """The document's path for a decoded path of a request, or None."""
+    """The document's path for a decoded path of a request, or None; more slashes at the beginning are as one."""
     for template in sorted(DOCUMENT["paths"], key=lambda template: template.count("{")):
         pattern = re.escape(template).replace(r"\{image_id\}", "(?!detail/?$)[^/]+").replace(r"\{member_id\}", ".+")
-        if re.fullmatch(pattern if template == "/" else f"{pattern}/?", path, re.DOTALL):
+        if re.fullmatch(pattern if template == "/" else f"{pattern}/?", f"/{path.lstrip('/')}", re.DOTALL):
             return template
     return None
 

@@ -69,6 +69,7 @@ def require_promised(method, path, status, headers, content):
 
 
 def require_response(promised, method, headers, content):
+    assert not re.search(r"[\x00-\x1f\x7f]|[^\x00-\xff]", "".join(name + value for name, value in headers))
     named = {name.lower(): value for name, value in headers}
     for name, part in promised.get("headers", {}).items():
         header = resolved(part)

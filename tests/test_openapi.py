@@ -358,6 +358,7 @@ def test_an_answer_that_is_not_promised_is_noticed(client, make_image):
         {"headers": [(name, value) for name, value in given["headers"] if name != "ETag"]},
         {"headers": [(name, value) for name, value in given["headers"] if name != "X-Openstack-Request-Id"]},
         {"headers": [*given["headers"], ("Content-Type", "text/html")]},
+        {"headers": [*given["headers"], ("X-Image-Meta-Name", "a\r\nb")]},
         {"content": given["content"].replace(b'"min_ram":0', b'"min_ram":null')},
         {"content": given["content"].replace(b'"min_ram":0,', b"")},
         {"content": given["content"].replace(b'"min_ram":0', b'"min_ram":0,"secret":1')},

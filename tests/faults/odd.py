@@ -1,5 +1,6 @@
 """Requests that no client should send: strategies for paths, queries, headers, bodies, and bytes on a socket."""
 
+import base64
 import json
 from typing import NamedTuple
 from urllib.parse import quote_from_bytes
@@ -203,20 +204,29 @@ parameter_names = st.one_of(
     text,
     text.map(lambda name: f"property-{name}"),
 )
-positions = st.builds(
+fitting_positions = st.builds(
     lambda key, values: queries.position_text(key, json.dumps(values)),
     st.sampled_from(queries.SORT_KEYS),
-    st.lists(scalar, max_size=4),
+    st.lists(scalar | st.sampled_from(KNOWN_IDS), max_size=4),
 )
+odd_positions = st.builds(lambda parsed: base64.urlsafe_b64encode(json.dumps(parsed).encode()).rstrip(b"="), anything)
+positions = fitting_positions | odd_positions
 parameter_values = st.one_of(
     scalar, scalar, st.binary(max_size=6), positions, st.sampled_from(("9" * 45, "-1", "1e3", "1.5"))
 )
-queries_ = st.lists(st.tuples(parameter_names, parameter_values), max_size=4).map(
+list_queries = st.lists(st.tuples(parameter_names, parameter_values), max_size=4).map(
     lambda pairs: b"&".join(escaped(name) + b"=" + escaped(value) for name, value in pairs)
 )
-query_strings = st.one_of(
-    queries_, queries_, st.binary(max_size=20).map(lambda raw: escaped(raw).replace(b"%3D", b"="))
+places = st.builds(
+    lambda marker, position, key: (
+        b"marker=" + escaped(marker) + b"&position=" + escaped(position) + b"&sort_key=" + key
+    ),
+    st.sampled_from(KNOWN_IDS),
+    positions,
+    st.sampled_from(queries.SORT_KEYS).map(str.encode),
 )
+odd_queries = st.binary(max_size=20).map(lambda raw: escaped(raw).replace(b"%3D", b"="))
+query_strings = st.one_of(list_queries, list_queries, places, odd_queries)
 
 # Headers
 

@@ -4,6 +4,8 @@ import io
 import random
 import re
 import socket
+import threading
+from collections import deque
 from http import HTTPStatus
 from urllib.parse import unquote_to_bytes
 
@@ -163,7 +165,12 @@ def small_server(tmp_path_factory):
     options = {**FLAVORS["trusted-auth"], "server__workers": 1}
     running = Server(tmp_path_factory.mktemp("server") / "registry.db", **options).wait_until_ready()
     register_known_images(lambda method, path, body: running.request(method, path, body, identity("admin"))[0])
+    # What it logs of malformed requests fills a pipe that nobody reads, and then it would wait.
+    reader = threading.Thread(target=deque, args=(running.process.stdout, 100))
+    reader.start()
     yield running
+    running.process.terminate()
+    reader.join()
     running.stop()
 
 

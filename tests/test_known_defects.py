@@ -231,3 +231,13 @@ def test_as_many_members_as_a_body_holds_are_kept(client, make_image):
 
     assert status == 204
     assert [member["member_id"] for member in client.get(members).json["members"]] == [f"{n:05}" for n in range(40_000)]
+
+
+def test_a_path_that_begins_with_two_slashes_leads_to_no_other_host(client, make_image):
+    for _ in range(2):
+        make_image(is_public=True)
+
+    response = client.get("/images", query_string="limit=1", environ_overrides={"PATH_INFO": "//images"})
+
+    assert response.status_code == 200
+    assert response.headers["Link"].startswith("</images?limit=1&")

@@ -20,6 +20,8 @@ MAY_IMPORT = {
     "lists": ("errors", "models"),
     "migrations": ("errors",),
     "web": ("errors", "schemas", "context"),
+    "serving": ("errors",),
+    "worker": ("errors",),
     "cli": ("errors", "config", "schemas", "context", "models", "queries", "lists", "web", "migrations", "cli"),
     "registry": ("errors", "config", "schemas", "context", "models", "queries", "lists", "web", "migrations", "cli"),
 }

@@ -14,7 +14,7 @@ OPEN_NETWORK = (
 
 
 def require_served(settings, addresses) -> None:
-    """Raises StartupError for a certificate that cannot be used, and for gunicorn's ``addresses`` as ``require_closed``.
+    """Raises StartupError for a certificate that cannot be used, and for ``addresses`` as ``require_closed``.
 
     An address is (host, port), the path of a Unix socket, or an open file's number.
     """
@@ -40,10 +40,10 @@ def is_local(name) -> bool:
 
 
 def inherited_names() -> list:
-    """The names of the sockets that systemd (LISTEN_FDS), or the server that this one replaces (GUNICORN_FD), opened."""
+    """The names of the sockets that systemd opened (LISTEN_FDS), or the server before this one (GUNICORN_FD)."""
     numbers = [int(number) for number in os.environ.get("GUNICORN_FD", "").split(",") if number]
     if os.environ.get("LISTEN_PID") == str(os.getpid()):
-        numbers += range(3, 3 + int(os.environ.get("LISTEN_FDS", 0)))
+        numbers += range(3, 3 + int(os.environ.get("LISTEN_FDS", "0")))
     return [inherited_name(number) for number in numbers]
 
 

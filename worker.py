@@ -12,7 +12,7 @@ from selectors import EVENT_READ
 
 from gunicorn import http, sock, util
 from gunicorn.http.unreader import SocketUnreader
-from gunicorn.workers.gthread import ThreadWorker, TConn
+from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from errors import RequestTimeout
 

@@ -60,7 +60,8 @@ def bound_name(address, server):
     is_ours = address == (server.bind_host.strip("[]"), server.bind_port)
     option = "[server] bind_host, bind_port" if is_ours else "--bind"
     try:
-        family, *_, target = socket.getaddrinfo(*address[:2], type=socket.SOCK_STREAM)[0]
+        host = address[0] or "0.0.0.0"  # as gunicorn understands --bind :9191
+        family, *_, target = socket.getaddrinfo(host, address[1], type=socket.SOCK_STREAM)[0]
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(target)

@@ -156,6 +156,19 @@ class RegistryWorker(ThreadWorker):
         connection = Connection(self.cfg, client_socket, client, listener.getsockname(), self.request_timeout)
         self.wait_idle(connection)
 
+    def _cap_keepalive(self, deadline):
+        self.stop_listening()
+        super()._cap_keepalive(deadline)
+
+    def stop_listening(self):
+        """Take who has connected already, and close: by itself gunicorn lets others connect, and wait in vain."""
+        for listener in self.sockets:
+            before = -1
+            while before < self.nr_conns < self.worker_connections:
+                before = self.nr_conns
+                self.accept(listener)
+            listener.close()
+
     def make_room(self, seconds):
         """Close the connection that is longest about closing, idle, or sending, for more than ``seconds``, if any."""
         latest = time.monotonic() - seconds

@@ -228,9 +228,9 @@ def test_over_tls_who_does_not_finish_the_greeting_is_given_up(tls_server, conte
 def test_over_tls_half_a_request_is_answered_408(tls_server):
     port, context = tls_server
 
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as plain:
-        with context.wrap_socket(plain, server_hostname="localhost") as connection:
-            connection.sendall(b"GET /images HTTP/1.1\r\n")
-            answer = connection.recv(65536)
+    plain = socket.create_connection(("127.0.0.1", port), timeout=30)
+    with context.wrap_socket(plain, server_hostname="localhost") as connection:
+        connection.sendall(b"GET /images HTTP/1.1\r\n")
+        answer = connection.recv(65536)
 
     assert answer.startswith(b"HTTP/1.1 408 Request Timeout\r\n")

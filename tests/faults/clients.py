@@ -8,6 +8,7 @@ HALF_A_HEAD = b"GET /images HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
 HALF_A_BODY = (
     b"POST /images HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
 )
+PART_OF_A_LARGE_BODY = HALF_A_BODY.replace(b"Length: 100", b"Length: 500000")
 WHOLE = b"GET /images?limit=0 HTTP/1.1\r\nHost: localhost\r\n\r\n"
 WHOLE_AND_LAST = b"GET /images?limit=0 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 

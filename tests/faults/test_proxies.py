@@ -16,7 +16,7 @@ from contextlib import ExitStack, closing
 import pytest
 from conftest import IMAGE, ROOT, Server, free_port
 
-from faults.clients import HALF_A_BODY, HALF_A_HEAD
+from faults.clients import HALF_A_HEAD, PART_OF_A_LARGE_BODY
 from faults.conftest import rounds
 
 PASSWORD = "secret"
@@ -78,6 +78,8 @@ class Proxy:
         return response.status, json.loads(text) if text and response.status != 401 else None
 
     def connect(self, content):
+        credentials = base64.b64encode(f"root:{PASSWORD}".encode())
+        content = content.replace(b"localhost\r\n", b"localhost\r\nAuthorization: Basic %s\r\n" % credentials, 1)
         plain = socket.create_connection(("127.0.0.1", self.port), timeout=30)
         connection = self.tls.wrap_socket(plain, server_hostname="localhost")
         connection.sendall(content)
@@ -174,7 +176,7 @@ def raise_file_limit(number):
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, number), hard))
 
 
-@pytest.mark.parametrize("content", [HALF_A_HEAD, HALF_A_BODY], ids=["half a head", "half a body"])
+@pytest.mark.parametrize("content", [HALF_A_HEAD, PART_OF_A_LARGE_BODY], ids=["half a head", "part of a body"])
 def test_behind_nginx_1000_slow_clients_hold_up_nobody(start_server, start_proxy, content):
     raise_file_limit(SLOW_CLIENTS + 500)
     # One thread for as long as anybody here waits: a single slow client that came through would hold up all others.

@@ -56,6 +56,12 @@ def word(text: str) -> str:
     return text
 
 
+def path_or_nothing(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must be a path")
+    return text
+
+
 def names(text: str) -> tuple[str, ...]:
     """A comma-separated list, without repetitions, in the order given."""
     found = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
@@ -79,11 +85,15 @@ OPTIONS = (
     Option("server", "bind_port", "9191", integer(1, 65535), "Port to listen on."),
     Option("server", "workers", "2", integer(1, 64), "Processes that answer requests."),
     Option("server", "threads", "4", integer(1, 64), "Threads in each process."),
+    Option("server", "request_timeout", "30", integer(1, 3600), "Seconds that a request may take to arrive."),
+    Option("server", "certfile", "", path_or_nothing, "The TLS certificate and its chain, PEM; without it, no TLS."),
+    Option("server", "keyfile", "", path_or_nothing, "The certificate's key, PEM, where certfile does not hold it."),
     Option("database", "connection", "sqlite:///registry.db", sqlite_url, "The SQLite file, as a URL."),
     Option("database", "busy_timeout", "5", integer(0, 600), "Seconds that a request waits for a locked database."),
     Option("auth", "flavor", "none", one_of("none", "trusted-auth"), "Who says who is asking: none, trusted-auth."),
     Option("auth", "admin_role", "admin", word, "The role that makes an admin, in any case (trusted-auth)."),
     Option("auth", "allow_anonymous_access", "false", boolean, "Let unidentified callers read (trusted-auth)."),
+    Option("auth", "allow_open_network", "false", boolean, "Let flavor none listen on more than loopback."),
     Option("api", "limit_param_default", "1000", integer(1, 10_000), "Images in a list that names no limit."),
     Option("api", "api_limit_max", "1000", integer(1, 10_000), "Images in a list at most."),
     Option("api", "strict_create", "true", boolean, "Require status and formats; false behind a glance-api."),

@@ -54,6 +54,15 @@ class NotFound(RegistryError):
     status = 404
 
 
+class RequestTimeout(RegistryError):
+    """The request did not arrive within ``[server] request_timeout``."""
+
+    status = 408
+
+    def __init__(self, seconds: float):
+        super().__init__(f"The request took longer to arrive than the {seconds:g} seconds that it may.")
+
+
 class Conflict(RegistryError):
     """The record's present state excludes the request."""
 

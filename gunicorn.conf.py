@@ -1,14 +1,15 @@
 """gunicorn's settings, from our options; the database is prepared once, before the workers start."""
 
 import os
-import socket
 import sys
+from functools import partial
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import migrations
+import serving
 from config import read_settings
-from errors import StartupError
+from worker import RegistryWorker
 
 settings = read_settings()
 server = settings.server
@@ -17,14 +18,17 @@ host = f"[{server.bind_host.strip('[]')}]" if ":" in server.bind_host else serve
 bind = f"{host}:{server.bind_port}"
 workers = server.workers
 threads = server.threads
-worker_class = "gthread"
+worker_class = RegistryWorker.of(server.request_timeout)
+certfile = server.certfile or None
+keyfile = server.keyfile or None
 # The heartbeat's file belongs in memory: on a busy disk a worker would seem dead.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 control_socket_disable = True
 # No header of a client's may say under which path we are (SCRIPT_NAME).
 forwarder_headers = ""
 timeout = 60
-graceful_timeout = 30
+# What is arriving when a worker is told to stop may still arrive, and be answered.
+graceful_timeout = max(30, server.request_timeout + 5)
 keepalive = 15
 limit_request_line = 8190
 limit_request_fields = 100
@@ -33,30 +37,29 @@ limit_request_field_size = 32768
 
 
 def on_starting(arbiter):
-    # After USR2 or under systemd the sockets are open already.
-    if not {"GUNICORN_FD", "LISTEN_FDS"} & set(os.environ):
-        for address in arbiter.cfg.address:
-            require_bindable(address)
+    names = serving.inherited_names()  # after USR2 or under systemd the sockets are open already
+    for name in names:
+        serving.require_closed(settings.auth, name)
+    serving.require_served(settings, [] if names else arbiter.cfg.address)
     migrations.prepare(settings.database)
 
 
 def when_ready(arbiter):
+    arbiter.handle_hup = partial(reload_what_is_valid, arbiter, arbiter.handle_hup)
     url = str(arbiter.LISTENERS[0]).replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")
     print(f"The image registry serves {settings.database.connection} on {url}\nTry: curl {url}/images", flush=True)
 
 
-def require_bindable(address):
-    """Raises StartupError in our words: gunicorn would try for five seconds and tell it in ten lines."""
-    if not isinstance(address, tuple):
-        return
-    is_ours = address == (host.strip("[]"), server.bind_port)
-    option = "[server] bind_host, bind_port" if is_ours else "--bind"
+def reload_what_is_valid(arbiter, reload):
+    """SIGHUP: a configuration that a start would refuse leaves the server as it is; by itself gunicorn would end."""
     try:
-        family, *_, target = socket.getaddrinfo(*address[:2], type=socket.SOCK_STREAM)[0]
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(target)
-            probe.listen(1)
-    except (OSError, ValueError) as error:  # a host that no name can be is a UnicodeError
-        cause = getattr(error, "strerror", None) or "no address of this machine"
-        raise StartupError(f"{option} = {address[0]}, {address[1]}: {cause}") from None
+        candidate = type(arbiter.app)(arbiter.app.usage, prog=arbiter.app.prog).cfg
+        options = read_settings()
+        is_moving = candidate.address != arbiter.cfg.address
+        serving.require_served(options, set(candidate.address) - set(arbiter.cfg.address))
+        for listener in () if is_moving else arbiter.LISTENERS:
+            serving.require_closed(options.auth, listener.getsockname())
+    except SystemExit as refusal:
+        arbiter.log.error("Not reloaded, and serving as before: %s", refusal)
+    else:
+        reload()

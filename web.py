@@ -14,7 +14,7 @@ from werkzeug.exceptions import MethodNotAllowed
 
 import schemas
 from context import ANONYMOUS, identify
-from errors import Invalid, TooLarge, UnsupportedMediaType
+from errors import Invalid, RequestTimeout, TooLarge, UnsupportedMediaType
 
 # So much of a refused body is thrown away, so that its sender reads the answer; after more the connection closes.
 DRAINED_BYTES = 8 * 1024 * 1024
@@ -133,19 +133,24 @@ def read_json(is_required=True):
 
 
 def read_chunks(most):
-    """The body, up to ``most`` bytes of it, those read before included. Raises Invalid where it breaks off."""
+    """The body, up to ``most`` bytes of it, those read before included.
+
+    Raises Invalid where it breaks off, RequestTimeout where the worker's deadline for it passes.
+    """
     asked = request._get_current_object()
     try:
         while asked.taken < most and (chunk := asked.stream.read(min(most - asked.taken, CHUNK_BYTES))):
             asked.taken += len(chunk)
             yield chunk
+    except RequestTimeout:
+        raise
     except Exception:  # whatever the server's reader has for malformed chunks and for clients that go
         raise invalid_body("Must arrive whole; this one breaks off, or its chunks are malformed.") from None
 
 
 def drain_body():
     """Throw away what was not read of the body, so that its sender comes to read the answer."""
-    with suppress(Invalid):
+    with suppress(Invalid, RequestTimeout):
         for _ in read_chunks(DRAINED_BYTES):
             pass
 

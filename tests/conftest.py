@@ -103,8 +103,8 @@ def make_image(request):
 class Server:
     """A real gunicorn, started as the README says, in the project's folder."""
 
-    def __init__(self, database_path, **options):
-        self.port = free_port()
+    def __init__(self, database_path, port=None, **options):
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         variables = environment(database_path, server__bind_port=self.port, **options)
         self.process = subprocess.Popen(

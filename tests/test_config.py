@@ -7,9 +7,10 @@ from config import OPTIONS, SECTIONS, read_settings
 from errors import StartupError
 
 DEFAULTS = {
-    "server": {"bind_host": "127.0.0.1", "bind_port": 9191, "workers": 2, "threads": 4},
+    "server": {"bind_host": "127.0.0.1", "bind_port": 9191, "workers": 2, "threads": 4}
+    | {"request_timeout": 30, "certfile": "", "keyfile": ""},
     "database": {"connection": "sqlite:///registry.db", "busy_timeout": 5},
-    "auth": {"flavor": "none", "admin_role": "admin", "allow_anonymous_access": False},
+    "auth": {"flavor": "none", "admin_role": "admin", "allow_anonymous_access": False, "allow_open_network": False},
     "api": {
         "limit_param_default": 1000,
         "api_limit_max": 1000,
@@ -26,6 +27,9 @@ SAMPLES = [
     ("server", "bind_port", ("1", 1), ("65535", 65535)),
     ("server", "workers", ("1", 1), ("64", 64)),
     ("server", "threads", ("1", 1), ("64", 64)),
+    ("server", "request_timeout", ("1", 1), ("3600", 3600)),
+    ("server", "certfile", ("/etc/my cert.pem", "/etc/my cert.pem"), ("", "")),
+    ("server", "keyfile", ("key.pem", "key.pem"), ("", "")),
     (
         "database",
         "connection",
@@ -36,6 +40,7 @@ SAMPLES = [
     ("auth", "flavor", ("trusted-auth", "trusted-auth"), ("none", "none")),
     ("auth", "admin_role", ("cloud_admin", "cloud_admin"), ("Root", "Root")),
     ("auth", "allow_anonymous_access", ("true", True), ("FALSE", False)),
+    ("auth", "allow_open_network", ("true", True), ("0", False)),
     ("api", "limit_param_default", ("1", 1), ("25", 25)),
     ("api", "api_limit_max", ("1", 1), ("10000", 10000)),
     ("api", "strict_create", ("no", False), ("Yes", True)),
@@ -48,6 +53,7 @@ NUMBERS = {
     ("server", "bind_port"): (1, 65535),
     ("server", "workers"): (1, 64),
     ("server", "threads"): (1, 64),
+    ("server", "request_timeout"): (1, 3600),
     ("database", "busy_timeout"): (0, 600),
     ("api", "limit_param_default"): (1, 10_000),
     ("api", "api_limit_max"): (1, 10_000),
@@ -61,6 +67,8 @@ WORD = "must be a word without spaces"
 REFUSED = [
     ("server", "bind_host", "", WORD),
     ("server", "bind_host", "two hosts", WORD),
+    ("server", "certfile", "cert\0.pem", "must be a path"),
+    ("server", "keyfile", "key\0.pem", "must be a path"),
     ("database", "connection", "", SQLITE_FILE),
     ("database", "connection", "registry.db", SQLITE_FILE),
     ("database", "connection", "sqlite://registry.db", SQLITE_FILE),
@@ -74,6 +82,7 @@ REFUSED = [
     ("auth", "admin_role", "cloud admin", WORD),
     ("auth", "allow_anonymous_access", "maybe", BOOLEANS),
     ("auth", "allow_anonymous_access", "", BOOLEANS),
+    ("auth", "allow_open_network", "2", BOOLEANS),
     ("api", "strict_create", "2", BOOLEANS),
     ("api", "disk_formats", "", NAMES),
     ("api", "disk_formats", "raw,,iso", NAMES),

@@ -29,6 +29,8 @@ MAY_IMPORT = {
     "mounts": (),
     "migrations": ("errors", "checks", "mounts"),
     "web": ("errors", "schemas", "context"),
+    "serving": ("errors",),
+    "worker": ("errors",),
     "cli": EVERYTHING_BELOW,
     "registry": EVERYTHING_BELOW,
 }

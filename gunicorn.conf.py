@@ -9,7 +9,6 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import migrations
 import serving
 from config import read_settings
-from worker import RegistryWorker
 
 settings = read_settings()
 server = settings.server
@@ -18,7 +17,7 @@ host = f"[{server.bind_host.strip('[]')}]" if ":" in server.bind_host else serve
 bind = f"{host}:{server.bind_port}"
 workers = server.workers
 threads = server.threads
-worker_class = RegistryWorker.of(server.request_timeout)
+worker_class = "worker.RegistryWorker"
 certfile = server.certfile or None
 keyfile = server.keyfile or None
 # The heartbeat's file belongs in memory: on a busy disk a worker would seem dead.
@@ -42,6 +41,10 @@ def on_starting(arbiter):
         serving.require_closed(settings.auth, name)
     serving.require_served(settings, [] if names else arbiter.cfg.address)
     migrations.prepare(settings.database)
+
+
+def pre_fork(arbiter, worker):
+    worker.request_timeout = server.request_timeout
 
 
 def when_ready(arbiter):

@@ -113,12 +113,7 @@ class RegistryWorker(ThreadWorker):
     bounds the arriving of a request, and the sending of its answer.
     """
 
-    request_timeout = 30
-
-    @classmethod
-    def of(cls, request_timeout):
-        """The class for a ``[server] request_timeout`` in seconds: gunicorn makes the workers."""
-        return type(cls.__name__, (cls,), {"request_timeout": request_timeout})
+    request_timeout = 30  # gunicorn.conf.py sets it
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)

@@ -260,5 +260,7 @@ def test_memory_does_not_grow_under_good_and_bad_clients(start_server, monkeypat
     growth = settled[-1][1] - settled[0][1]
     hours = max(settled[-1][0] - settled[0][0], 1) / 3600
     print(f"{turn} rounds in {seconds:g} s: {settled[0][1]} to {settled[-1][1]} KiB, {growth / hours:.0f} KiB an hour")
-    assert growth < 8 * 1024
+    assert (
+        growth < 32 * 1024
+    )  # SQLite's caches, 2 MiB a thread, may still fill; a leak would show at this many requests
     assert ask(server.port) == 200

@@ -107,6 +107,8 @@ def nginx(folder, certificate, ports):
         "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
         "/etc/nginx/registry.crt": certificate[0],
         "/etc/nginx/registry.key": certificate[1],
+        "client_header_timeout 30s": "client_header_timeout 3600s",  # it is not nginx's patience that is tested
+        "client_body_timeout 30s": "client_body_timeout 3600s",
         "auth_basic_user_file /etc/nginx/registry.htpasswd": f"auth_basic_user_file {folder}/htpasswd",
         "server 127.0.0.1:9191 max_fails=0;": "".join(f"server 127.0.0.1:{to} max_fails=0;" for to in ports),
     }
@@ -180,7 +182,8 @@ def raise_file_limit(number):
 def test_behind_nginx_1000_slow_clients_hold_up_nobody(start_server, start_proxy, content):
     raise_file_limit(SLOW_CLIENTS + 500)
     # One thread for as long as anybody here waits: a single slow client that came through would hold up all others.
-    server = start_server(auth__flavor="trusted-auth", server__workers=1, server__threads=1)
+    options = {"server__workers": 1, "server__threads": 1, "server__request_timeout": 3600}
+    server = start_server(auth__flavor="trusted-auth", **options)
     proxy = start_proxy(nginx, server)
 
     with ExitStack() as stack:

@@ -20,7 +20,7 @@ test: .venv/dev
 	$(BIN)/pytest -n auto
 
 torture: .venv/dev
-	TORTURE=1 $(BIN)/pytest -n auto tests/faults
+	TORTURE=1 $(BIN)/pytest -n auto --dist worksteal tests/faults
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,6 +22,8 @@ class BrokenServer(Server):
         self.url = f"http://127.0.0.1:{self.port}"
         ours = environment(database_path, server__bind_port=self.port, **options)
         broken = {"WITHOUT": without, "PYTHONPATH": str(ROOT / "tests")} if without else {}
+        # A pipe that nobody reads fills up, and then every line logged would hang its thread.
+        self.printed = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the server lives
         self.process = subprocess.Popen(
             [
                 Path(sys.executable).with_name("gunicorn"),
@@ -27,22 +31,32 @@ class BrokenServer(Server):
             ],
             cwd=ROOT,
             env={**clean_environment(), **ours, **broken, **dict(variables)},
-            stdout=subprocess.PIPE,
+            stdout=self.printed,
             stderr=subprocess.STDOUT,
             text=True,
             process_group=0,
         )
 
     def kill(self):
-        """kill -9 of every process at once, and what it had printed."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        output, _ = self.process.communicate(timeout=60)
-        return output
+        """kill -9 of every process at once."""
+        if self.process.returncode is None:  # else the number may be another's by now
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(timeout=60)
+        self.printed.close()
 
-    def worker_pids(self):
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in children.split()]
+    def stop(self, with_signal=signal.SIGTERM):
+        super().stop(with_signal)
+        self.printed.seek(0)
+        return self.printed.read()
+
+    def worker_pids(self, number=2):
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        deadline = time.monotonic() + 30
+        while len(pids := [int(pid) for pid in children.read_text().split()]) != number:
+            assert time.monotonic() < deadline, pids
+            time.sleep(0.01)  # polling, with a deadline
+        return pids
 
     def clients_of_both_workers(self, number):
         """So many kept connections, half of them at each worker: while the one is stopped, the other accepts."""

@@ -118,8 +118,7 @@ def write_settings(folder: Path) -> Path:
     path = folder / "floor.conf.py"
     known = {setting.name for setting in KNOWN_SETTINGS} - {"bind"}
     ours = {name: value for name, value in settings().items() if name in known and not callable(value)}
-    lines = ["from worker import RegistryWorker\n", "worker_class = RegistryWorker.of(30)\n"]
-    path.write_text("".join([*lines, *(f"{name} = {value!r}\n" for name, value in ours.items())]))
+    path.write_text("".join(f"{name} = {value!r}\n" for name, value in ours.items()))
     return path
 
 

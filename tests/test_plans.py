@@ -88,3 +88,19 @@ def test_a_deep_page_begins_within_the_index(plan_of, client):
 
     assert_reads_no_table_whole(plan)
     assert any(re.search(r"INDEX image_by_name \(shelf=\? AND \(?name", line) for line in plan)
+
+
+@pytest.mark.parametrize("sort", ["name", "size", "updated_at"])
+def test_filters_that_seldom_meet_read_one_index_and_no_rows(plan_of, monkeypatch, sort):
+    monkeypatch.setattr(plans, "FEW", 0)
+    monkeypatch.setattr(plans, "SELDOM", plans.SAMPLE + 1)
+    monkeypatch.setattr(plans, "SORTED", 1)
+    filters = "name=a&status=active&disk_format=raw&container_format=bare&owner=owner&protected=true"
+    ranges = "min_disk=1&min_ram=1&size_min=1&size_max=9&changes-since=2100-01-01"
+
+    plan = plan_of(f"{filters}&{ranges}&sort_key={sort}")
+
+    scans = [line for line in plan if "image_by_created_at" in line]
+    assert scans
+    assert all(line.startswith("SEARCH image USING COVERING INDEX") for line in scans)
+    assert not any("image_by" in line for line in plan if line not in scans)

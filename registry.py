@@ -16,6 +16,7 @@ import migrations
 import models
 import queries
 import schemas
+import serving
 from config import Settings, read_settings
 from documents import DOCUMENT_FIELDS
 from errors import Invalid, RegistryError
@@ -166,7 +167,9 @@ def create_app(settings: Settings | None = None) -> Application:
     """
     settings = settings or read_settings()
     models.open_database(settings.database)
-    if is_development_server():
+    host = development_host()
+    if host is not None:
+        serving.require_closed_host(settings.auth, host)
         migrations.prepare(settings.database)
     app = Application("registry", settings)
     app.url_map.converters |= {"image_id": ImageIdConverter, "member_id": MemberIdConverter}
@@ -179,10 +182,10 @@ def create_app(settings: Settings | None = None) -> Application:
     return app
 
 
-def is_development_server():
-    """Whether this is ``flask run``; gunicorn's hook prepares the database before its workers start."""
+def development_host():
+    """What ``flask run`` listens on, or None: gunicorn's hook sees to host and database before its workers start."""
     command = click.get_current_context(silent=True)
-    return command is not None and command.info_name == "run"
+    return command.params["host"] if command is not None and command.info_name == "run" else None
 
 
 def answer_page(content):

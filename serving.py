@@ -1,5 +1,6 @@
 """What must hold before a server starts, or reloads its configuration: the addresses and the certificate."""
 
+import contextlib
 import ipaddress
 import os
 import socket
@@ -30,6 +31,12 @@ def require_closed(auth, name) -> None:
     """Raises StartupError where everybody on a network would be an admin; ``name`` is getsockname's."""
     if auth.flavor == "none" and not auth.allow_open_network and not is_local(name):
         raise StartupError(OPEN_NETWORK.format(name[0]))
+
+
+def require_closed_host(auth, host) -> None:
+    """Like ``require_closed``, for ``flask run``; a host that is none is left to it."""
+    with contextlib.suppress(OSError, ValueError):
+        require_closed(auth, socket.getaddrinfo(host, 0)[0][4])
 
 
 def is_local(name) -> bool:

@@ -279,7 +279,7 @@ def test_an_address_that_is_not_this_machine_s_is_refused_and_creates_nothing(tm
     ids=["port in use", "another machine's address"],
 )
 def test_flask_run_says_without_a_traceback_that_it_cannot_listen(database_path, host, cause):
-    variables = {**clean_environment(), **environment(database_path)}
+    variables = {**clean_environment(), **environment(database_path, auth__allow_open_network="true")}
     with socket.create_server(("127.0.0.1", 0)) as occupier:
         command = [*command_of("flask", occupier.getsockname()[1]), "--host", host]
         options = {"env": variables, "capture_output": True, "text": True, "timeout": 30}
@@ -325,6 +325,18 @@ def test_a_database_keeps_its_mode_and_its_images_over_a_new_start(make_client, 
 
     assert [image["name"] for image in images] == [IMAGE["name"]]
     assert mode_of(database_path) == 0o640
+
+
+def test_flask_run_refuses_an_open_network_with_flavor_none(database_path):
+    command = [*command_of("flask", free_port()), "--host", "0.0.0.0"]
+    options = {"env": {**clean_environment(), **environment(database_path)}, "capture_output": True, "text": True}
+
+    process = subprocess.run(command, check=False, cwd=ROOT, timeout=30, **options)
+
+    assert process.returncode == 1
+    assert "set [auth] allow_open_network = true" in process.stderr
+    assert len(process.stderr.splitlines()) == 1
+    assert not database_path.exists()
 
 
 def test_flask_run_prepares_a_new_database_and_serves_it(database_path):

@@ -94,6 +94,7 @@ COLUMN_TYPES = {
     "size": (int, type(None)),
     **dict.fromkeys(("name", "disk_format", "container_format"), (str, type(None))),
 }
+WORDS = ("sort_key", "sort_dir", "limit", "is_public", "deleted")
 PROPERTY_PREFIX = "property-"
 MOST_PROPERTIES = 500  # SQLite takes expressions of up to 1,000
 
@@ -101,7 +102,15 @@ MOST_PROPERTIES = 500  # SQLite takes expressions of up to 1,000
 def parse_parameters(query_string):
     """[(name, value)] of a query in bytes, repetitions dropped; what is not UTF-8 becomes surrogates."""
     query = query_string.decode("utf-8", "surrogateescape")
+    if "%" not in query and "+" not in query:
+        return list(dict.fromkeys(part.partition("=")[::2] for part in query.split("&") if part))
     return list(dict.fromkeys(parse_qsl(query, keep_blank_values=True, errors="surrogateescape")))
+
+
+@lru_cache(maxsize=256)
+def parse_word(name, value):
+    """One of the parameters that queries repeat. Raises ValidationError."""
+    return LIST_PARAMETERS[name].deserialize(value)
 
 
 @lru_cache(maxsize=512)
@@ -121,7 +130,7 @@ def parse_list_query(query_string, is_admin, api):
     values = {}
     for name in given.keys() & known.keys() - refused.keys():
         try:
-            values[name] = known[name].deserialize(given[name])
+            values[name] = parse_word(name, given[name]) if name in WORDS else known[name].deserialize(given[name])
         except ValidationError as error:
             refused[name] = error.messages
     if refused:

@@ -50,16 +50,38 @@ def tally(request, record_property):
     record_property("tally", counted.row())
 
 
+# Tests that count no rounds: each is one.
+PROMISES = {
+    "test_available": "4 available (tests)",
+    "test_slow_clients": "4 available: slow clients (tests)",
+    "test_proxies": "4 available: behind proxies (tests)",
+    "test_damage": "5 recoverable: damaged files",
+    "test_no_5xx": "6 no 5xx: odd requests (tests of many each)",
+}
+
+
 def pytest_terminal_summary(terminalreporter):
-    reports = [report for found in terminalreporter.stats.values() for report in found]
-    rows = [value for report in reports for name, value in getattr(report, "user_properties", ()) if name == "tally"]
-    if not (IS_TORTURE and rows):
+    found = [row for reports in terminalreporter.stats.values() for report in reports for row in rows_of(report)]
+    if not (IS_TORTURE and found):
         return
     terminalreporter.section("torture")
     line = "{:<86} {:>8} {:>10} {:>8} {:>10}"
     terminalreporter.write_line(line.format("promise", "rounds", "violations", "seconds", "seed"))
-    for row in sorted(rows):
-        terminalreporter.write_line(line.format(*row))
+    for promise in sorted({row[0] for row in found}):
+        rows = [row for row in found if row[0] == promise]
+        sums = [round(sum(column), 1) for column in list(zip(*rows, strict=True))[1:4]]
+        terminalreporter.write_line(line.format(promise, *sums, rows[0][4]))
+
+
+def rows_of(report):
+    """[promise, rounds, violations, seconds, seed] of a test that has run."""
+    if getattr(report, "when", "") == "teardown":
+        yield from (value for name, value in report.user_properties if name == "tally")
+    if getattr(report, "when", "") == "call" and report.outcome != "skipped":
+        promise = PROMISES.get(Path(report.location[0]).stem)
+        if promise:
+            violations = int(report.outcome != "passed")
+            yield [promise, 1, violations, report.duration, os.environ["TORTURE_SEED"]]
 
 
 @pytest.fixture

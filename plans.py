@@ -106,14 +106,15 @@ def choose_driver(query, parameters, shelf, audience):
     if count < FEW:
         return rarest
     if len(starts) > 1 or query.sort_key != "created_at":
-        together = " AND ".join(condition for name in filters for condition in conditions_of(name, None))
+        together = " AND ".join(condition for name in filters for condition in conditions_of(name, ""))
         # In the list's order no more should be walked than would be sorted.
-        if sampled(together, parameters, shelf) < max(SELDOM, query.limit * SAMPLE // SORTED):
+        enough = max(SELDOM, query.limit * SAMPLE // SORTED)
+        if is_of_late(query, parameters, shelf) or sampled(together, parameters, shelf) < enough:
             rarest, count = rarest_of(starts, parameters, shelf, sorted_at_most())
             return rarest if count < sorted_at_most() else "scan"
     if len(natural) < 2:
         return natural[0] if natural else "order"
-    return min(natural, key=lambda name: sampled(*conditions_of(name, None)[:1], parameters, shelf))
+    return min(natural, key=lambda name: sampled(*conditions_of(name, "")[:1], parameters, shelf))
 
 
 def rarest_of(starts, parameters, shelf, most):
@@ -125,7 +126,20 @@ def rarest_of(starts, parameters, shelf, most):
 
 def sorted_at_most():
     """A row costs as much to read as twelve entries of the index that a scan reads."""
-    return min(recall(("images",), "SELECT coalesce(max(pk), 0) FROM image", {}) // 12, SORTED)
+    return min(newest_pk() // 12, SORTED)
+
+
+def is_of_late(query, parameters, shelf):
+    """Whether changes_since asks for little else than the newest images, so that these say nothing of the others."""
+    if query.changes_since is None or (query.sort_key, query.sort_dir) == ("created_at", "desc"):
+        return False
+    quarter = newest_pk() // 4
+    return count_few("changes_since", parameters, shelf, quarter) < quarter
+
+
+def newest_pk():
+    """About how many images there are."""
+    return recall(("images",), "SELECT coalesce(max(pk), 0) FROM image", {})
 
 
 def sampled(condition, parameters, shelf):

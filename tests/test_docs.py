@@ -120,7 +120,7 @@ def test_what_the_makefile_offers_is_in_the_readme():
     assert all(f"\n{target.removeprefix('make ')}: .venv" in makefile for target in offered)
 
 
-@pytest.mark.parametrize("page", [README, *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [README, ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page):
     targets = re.findall(r"\]\(([^)#:]+)(?:#[\w-]*)?\)", page.read_text())
 

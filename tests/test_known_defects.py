@@ -1,13 +1,16 @@
 """What glance-registry and its like got wrong, one test each."""
 
+import socket
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
 from conftest import IMAGE
+from gunicorn.config import Config
 
 import lists
+import worker
 
 
 @pytest.mark.parametrize("direction", ["asc", "desc"])
@@ -284,3 +287,21 @@ def test_any_number_of_property_filters_is_one_statement_of_bounded_length(clien
 
     assert seen == [[image["id"]]] * 5
     assert lists.page_statement.cache_info().currsize == 1
+
+
+def test_a_head_is_read_once_however_small_the_pieces_of_its_body():
+    near, far = socket.socketpair()
+    head = b"PUT /images HTTP/1.1\r\nX-Long: " + b"x" * 30000 + b"\r\nContent-Length: 3\r\n\r\n"
+    with near, far:
+        connection = worker.Connection(Config(), near, "", "", seconds=30)
+        connection.received += head
+        first = connection.is_ready()
+
+        connection.received[: len(head)] = bytes(len(head))  # whoever looked at it again would not know it
+
+        later = []
+        for piece in (b"1", b"2", b"3"):
+            connection.received += piece
+            later.append(connection.is_ready())
+
+    assert (first, later) == (False, [False, False, True])

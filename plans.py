@@ -3,6 +3,8 @@
 import time
 from typing import NamedTuple
 
+import orjson
+
 from models import DATABASE_ERRORS, DELETED, KILLED, NORMAL, database, translated
 
 # A filter that so few images pass is where a query starts; they are then sorted. Any other is checked on the way.
@@ -36,6 +38,12 @@ CANDIDATES = {
     "own": "owner = :tenant AND {shelf}",
     "member": "pk IN (SELECT image_id FROM member WHERE member = :tenant) AND +{shelf}",
 }
+# So many property filters have a condition each, and may be where a query starts; the rest have one together: else each
+# count of them would be a statement of its own, of up to 300 KB, and each thread's connection keeps 128 statements.
+SINGLE_PROPERTIES = 16
+OTHER_PROPERTIES = """NOT EXISTS (SELECT 1 FROM json_each(:others) AS wanted WHERE NOT EXISTS (
+    SELECT 1 FROM property AS other WHERE other.image_id = image.pk
+    AND other.name = json_extract(wanted.value, '$[0]') AND other.value = json_extract(wanted.value, '$[1]')))"""
 STARTS = {"changes_since": "updated_at", "scan": "created_at"}
 BOUND_STARTS = {"size_min": "size", "size_max": "size"}
 
@@ -84,15 +92,19 @@ def states(query, context):
 def filters_of(query):
     """The names of what it filters by."""
     bounds = [name for name in BOUNDS if getattr(query, name) is not None]
-    return (*query.equal, *bounds, *(f"property {number}" for number in range(len(query.properties))))
+    count = len(query.properties)
+    others = ("properties",) if count > SINGLE_PROPERTIES else ()
+    return (*query.equal, *bounds, *(f"property {number}" for number in range(min(count, SINGLE_PROPERTIES))), *others)
 
 
 def filter_parameters(query):
     parameters = {f"f_{name}": value for name, value in query.equal.items()}
     parameters |= {name: getattr(query, name) for name in BOUNDS}
-    for number, (name, value) in enumerate(query.properties.items()):
+    properties = list(query.properties.items())
+    for number, (name, value) in enumerate(properties[:SINGLE_PROPERTIES]):
         parameters |= {f"n{number}": name, f"v{number}": value}
-    return parameters
+    others = properties[SINGLE_PROPERTIES:]
+    return parameters | ({"others": orjson.dumps(others).decode()} if others else {})
 
 
 def choose_driver(query, parameters, shelf, audience):
@@ -246,6 +258,8 @@ def conditions_of(name, driver):
         return ["+owner = :tenant"]
     if name in BOUNDS:
         return [f"+{BOUNDS[name]}"]
+    if name == "properties":
+        return [OTHER_PROPERTIES]
     if name.startswith("property "):
         number = name.removeprefix("property ")
         return [

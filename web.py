@@ -214,9 +214,14 @@ def is_deep(value):
 
 def answer_registry_error(error):
     if error.status >= 500:
-        logger.error("%s %s %r: %s", request.request_id, request.method, request.path, error.__cause__)
+        logger.error("%s %s %r: %s", request.request_id, request.method, request.path, told(error.__cause__))
     extras = {"errors": error.errors} if isinstance(error, Invalid) else {}
     return problem(error.status, error.detail, error.headers, **extras)
+
+
+def told(cause):
+    """What SQLite says, in one line, without the text that it could not read: that may be a location."""
+    return " ".join(str(cause).partition(" with text ")[0].split())
 
 
 def answer_http_error(error):

@@ -62,6 +62,7 @@ class Connection(TConn):
         self.data_ready = True  # no thread is to wait for the first byte
         self.received = bytearray()
         self.searched = 0
+        self.whole = None  # how long the request is, once its head is here: a head is not read again for each piece
         self.deadline = self.queued = 0.0
 
     def begin(self):
@@ -70,16 +71,17 @@ class Connection(TConn):
 
     def is_ready(self):
         """Whether a thread could answer at once what was received, or would be the first to refuse it."""
+        if self.whole is not None:
+            return len(self.received) >= self.whole
         searched, self.searched = self.searched, len(self.received)
         end = self.received.find(END_OF_HEAD, max(searched - len(END_OF_HEAD), 0))
         if end < 0:
             return self.searched > LARGEST_WAITING or BARE_LF.search(self.received, searched) is not None
-        self.searched = end  # a body may hold the same bytes
         if self.received.startswith(BODILESS) or EXPECTATION.search(self.received, 0, end):
             return True
         length = CONTENT_LENGTH.search(self.received, 0, end + 2)
-        whole = end + len(END_OF_HEAD) + int(length[1]) if length else 0
-        return len(self.received) >= whole or whole > LARGEST_WAITING
+        self.whole = end + len(END_OF_HEAD) + int(length[1]) if length else 0
+        return len(self.received) >= self.whole or self.whole > LARGEST_WAITING
 
     def init(self):
         """A thread takes it; the time that it waited for one is not the client's. Raises OSError."""
@@ -96,7 +98,7 @@ class Connection(TConn):
         if self.received:
             self.parser.unreader.unread(bytes(self.received))
             self.received = bytearray()
-            self.searched = 0
+            self.searched, self.whole = 0, None
 
     def left_over(self):
         """Whether more was read than the request that was answered; plain bytes go back to ``received``."""

@@ -15,6 +15,7 @@ from registry import create_app
 
 README = ROOT / "README.md"
 API = ROOT / "docs" / "api.md"
+PAGES = [README, ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHOWN_URL = "http://127.0.0.1:9191"
 # What differs from run to run, and what the README shows of a real cirros.img.
 VARYING = (
@@ -117,10 +118,12 @@ def test_what_the_makefile_offers_is_in_the_readme():
 
     assert offered
     assert missing == []
-    assert all(f"\n{target.removeprefix('make ')}: .venv/" in makefile for target in offered)
+    assert all(f"\n{target.removeprefix('make ')}: .venv" in makefile for target in offered)
 
 
-@pytest.mark.parametrize("page", [README, *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [README, ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
 def test_links_between_pages_lead_somewhere(page):
     targets = re.findall(r"\]\(([^)#:]+)(?:#[\w-]*)?\)", page.read_text())
 

@@ -1,10 +1,16 @@
 """What glance-registry and its like got wrong, one test each."""
 
+import socket
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 from conftest import IMAGE
+from gunicorn.config import Config
+
+import lists
+import worker
 
 
 @pytest.mark.parametrize("direction", ["asc", "desc"])
@@ -241,3 +247,61 @@ def test_a_path_that_begins_with_two_slashes_leads_to_no_other_host(client, make
 
     assert response.status_code == 200
     assert response.headers["Link"].startswith("</images?limit=1&")
+
+
+def test_a_damaged_location_is_not_told_to_the_log(client, make_image, database_path, caplog):
+    image = make_image(location="swift+https://user:secret@host/container")
+    with closing(sqlite3.connect(database_path)) as connection, connection:
+        damage = "CAST(CAST(location_document AS BLOB) || x'0aff' AS TEXT)"
+        connection.execute(f"UPDATE image SET location_document = {damage}")
+
+    response = client.put(f"/images/{image['id']}", json={"image": {"name": "other"}})
+
+    assert response.status_code == 503
+    assert "Could not decode" in caplog.text
+    assert "secret" not in caplog.text + response.text
+    assert [record.getMessage().count("\n") for record in caplog.records] == [0]
+
+
+@pytest.mark.parametrize("location", ["no url with user:secret", "x" * 5000 + ":user:secret", "swift://user:secret\0"])
+def test_a_refused_location_stands_in_no_answer_and_no_log(client, caplog, location):
+    bodies = [{"location": location}, {"locations": [location]}, {"location_data": [{"url": location}]}]
+
+    answers = [client.post("/images", json={"image": {**IMAGE, **body}}) for body in bodies]
+
+    assert [answer.status_code for answer in answers] == [400, 400, 400]
+    assert all("secret" not in answer.text for answer in answers)
+    assert "secret" not in caplog.text
+
+
+def test_any_number_of_property_filters_is_one_statement_of_bounded_length(client, make_image):
+    names = [f"p{number}" for number in range(400)]
+    image = make_image(is_public=True, properties=dict.fromkeys(names, 'a "b" \\ é'))
+    make_image(is_public=True, properties={**dict.fromkeys(names, 'a "b" \\ é'), "p399": "other"})
+    lists.page_statement.cache_clear()
+
+    seen = []
+    for count in (400, 300, 200, 100, 17):
+        query = {f"property-{name}": 'a "b" \\ é' for name in names[-count:]}
+        seen.append([shown["id"] for shown in client.get("/images", query_string=query).json["images"]])
+
+    assert seen == [[image["id"]]] * 5
+    assert lists.page_statement.cache_info().currsize == 1
+
+
+def test_a_head_is_read_once_however_small_the_pieces_of_its_body():
+    near, far = socket.socketpair()
+    head = b"PUT /images HTTP/1.1\r\nX-Long: " + b"x" * 30000 + b"\r\nContent-Length: 3\r\n\r\n"
+    with near, far:
+        connection = worker.Connection(Config(), near, "", "", seconds=30)
+        connection.received += head
+        first = connection.is_ready()
+
+        connection.received[: len(head)] = bytes(len(head))  # whoever looked at it again would not know it
+
+        later = []
+        for piece in (b"1", b"2", b"3"):
+            connection.received += piece
+            later.append(connection.is_ready())
+
+    assert (first, later) == (False, [False, False, True])

@@ -16,6 +16,7 @@ import migrations
 import models
 import queries
 import schemas
+import tokens
 from config import Settings, read_settings
 from documents import DOCUMENT_FIELDS
 from errors import Invalid, RegistryError
@@ -168,7 +169,7 @@ def create_app(settings: Settings | None = None) -> Application:
     models.open_database(settings.database)
     if is_development_server():
         migrations.prepare(settings.database)
-    app = Application("registry", settings)
+    app = Application("registry", settings, tokens.find_bearer)
     app.url_map.converters |= {"image_id": ImageIdConverter, "member_id": MemberIdConverter}
     app.register_error_handler(RegistryError, answer_registry_error)
     app.register_error_handler(HTTPException, answer_http_error)

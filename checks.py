@@ -262,7 +262,7 @@ def token_faults(connection):
         except TypeError:  # bytes that are no UTF-8
             is_true = False
         if not is_true:
-            yield Fault(f"token {row['id']}: its digest does not fit its row: revoke it, and create another")
+            yield Fault(f"token {row['id']}: its digest does not fit its row: revoke it and create another")
 
 
 def count_images(path):

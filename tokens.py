@@ -16,10 +16,10 @@ PREFIX = "registry_"
 TOKEN = re.compile(PREFIX + r"[A-Za-z0-9_-]{43}")
 # The last use is written at most so often, and is so exact.
 USE_NOTED_EVERY = timedelta(hours=1)
-COLUMNS = ("id", *TOKEN_COLUMNS, "used_at")
+COLUMNS = ("id", *TOKEN_COLUMNS, "used_at", "digest")
 FIND = "SELECT id, hash, tenant, roles, is_read_only, expires_at, revoked_at, used_at FROM token WHERE hash = ?"
-LIST = """SELECT id, hash, tenant, roles, is_read_only, description, created_at, expires_at, revoked_at, used_at
-    FROM token WHERE :id IS NULL OR id = :id ORDER BY id"""
+LIST = """SELECT id, hash, tenant, roles, is_read_only, description, created_at, expires_at, revoked_at, used_at,
+    digest FROM token WHERE :id IS NULL OR id = :id ORDER BY id"""
 INSERT = """INSERT INTO token
     (hash, tenant, roles, is_read_only, description, created_at, expires_at, revoked_at, digest)
     VALUES
@@ -93,7 +93,7 @@ def revoke(number):
     """Raises NotFound where there is no such token; one that is revoked stays so, since when it was."""
     with models.writing():
         for row in find_all(number):
-            if row["revoked_at"] is None:
+            if row["revoked_at"] is None or token_digest(row) != row["digest"]:
                 row["revoked_at"] = models.current_time()
                 values = (row["revoked_at"], token_digest(row), number)
                 models.execute("UPDATE token SET revoked_at = ?, digest = ? WHERE id = ?", values)

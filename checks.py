@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import orjson
 
-from documents import documents_of, member_digest
+from documents import TOKEN_COLUMNS, documents_of, member_digest, token_digest
 
 APPLICATION_ID = 0x494D5247  # "IMRG" in the file's header: what tells a registry from other SQLite files
 PAGES_AT_ONCE = 2000
@@ -155,6 +155,7 @@ def record_faults(connection, show=lambda done: None):
         yield from image_faults(row, properties, locations)
         yield from member_faults(row, members)
         show(done)
+    yield from token_faults(connection)
 
 
 class Following:
@@ -249,6 +250,19 @@ def member_faults(row, members):
         if not is_true:
             text = f"image {row['id']}: a member's digest does not fit its member or can_share"
             yield Fault(text, row["pk"], "rows")
+
+
+def token_faults(connection):
+    """Who may come in must be who was let in."""
+    names = ("id", "digest", *TOKEN_COLUMNS)
+    for values in connection.execute(f"SELECT {', '.join(names)} FROM token ORDER BY id"):
+        row = dict(zip(names, values, strict=True))
+        try:
+            is_true = token_digest(row) == row["digest"]
+        except TypeError:  # bytes that are no UTF-8
+            is_true = False
+        if not is_true:
+            yield Fault(f"token {row['id']}: its digest does not fit its row: revoke it and create another")
 
 
 def count_images(path):

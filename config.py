@@ -1,6 +1,7 @@
 """The options: one table, read from an ini file and overridden by the environment."""
 
 import configparser
+import ipaddress
 import os
 from collections import namedtuple
 from collections.abc import Callable, Mapping
@@ -70,6 +71,14 @@ def names(text: str) -> tuple[str, ...]:
     return found
 
 
+def networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    """A comma-separated list, perhaps empty."""
+    try:
+        return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",")) if text.strip() else ()
+    except ValueError:
+        raise ValueError("must be a comma-separated list of addresses and networks such as 10.1.0.0/16") from None
+
+
 def sqlite_url(text: str) -> str:
     scheme, _, path = text.partition("://")
     expected = "must be sqlite:///FILE, or sqlite:////FOLDER/FILE for an absolute path"
@@ -90,9 +99,10 @@ OPTIONS = (
     Option("server", "keyfile", "", path_or_nothing, "The certificate's key, PEM, where certfile does not hold it."),
     Option("database", "connection", "sqlite:///registry.db", sqlite_url, "The SQLite file, as a URL."),
     Option("database", "busy_timeout", "5", integer(0, 600), "Seconds that a request waits for a locked database."),
-    Option("auth", "flavor", "none", one_of("none", "trusted-auth"), "Who says who is asking: none, trusted-auth."),
-    Option("auth", "admin_role", "admin", word, "The role that makes an admin, in any case (trusted-auth)."),
-    Option("auth", "allow_anonymous_access", "false", boolean, "Let unidentified callers read (trusted-auth)."),
+    Option("auth", "flavor", "none", one_of("none", "trusted-auth", "token"), "Who says who is asking."),
+    Option("auth", "trusted_proxies", "127.0.0.1/32, ::1/128", networks, "Who may name the caller (trusted-auth)."),
+    Option("auth", "admin_role", "admin", word, "The role that makes an admin, in any case (not with none)."),
+    Option("auth", "allow_anonymous_access", "false", boolean, "Let unidentified callers read (not with none)."),
     Option("auth", "allow_open_network", "false", boolean, "Let flavor none listen on more than loopback."),
     Option("api", "limit_param_default", "1000", integer(1, 10_000), "Images in a list that names no limit."),
     Option("api", "api_limit_max", "1000", integer(1, 10_000), "Images in a list at most."),

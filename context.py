@@ -1,7 +1,9 @@
 """Who is asking: a frozen Context, and how it comes out of a request's headers."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from ipaddress import ip_address
 
 from errors import Forbidden, Unauthorized
 
@@ -19,6 +21,7 @@ class Context:
     tenant: str | None = None
     is_admin: bool = False
     is_authenticated: bool = True
+    is_read_only: bool = False
 
     def is_owner_of(self, owner: str | None) -> bool:
         """Whether it may do what an image's owner may; admins may, and a null owner is nobody."""
@@ -26,41 +29,110 @@ class Context:
 
     def require_may_create(self) -> None:
         """Raises Unauthorized or Forbidden for those who cannot own an image."""
+        self.require_may_write()
         if self.tenant is None and not self.is_admin:
             detail = "Only a tenant's user or an admin may register images."
             raise Forbidden(detail) if self.is_authenticated else Unauthorized(detail)
 
+    def require_may_write(self) -> None:
+        """Raises Forbidden for who comes with a token that may only read."""
+        if self.is_read_only:
+            raise Forbidden("This token may only read.")
+
 
 ADMIN = Context(is_admin=True)
 ANONYMOUS = Context(is_authenticated=False)
+IDENTITY_HEADERS = frozenset({"X-IDENTITY-STATUS", "X-USER-ID", "X-TENANT-ID", "X-ROLES"})
+TOKEN_HEADERS = frozenset({"X-AUTH-TOKEN", "AUTHORIZATION"})
+TOKENLESS = "This needs a token, in the header X-Auth-Token, or as Authorization: Bearer."
+UNIDENTIFIED = "This needs identity: the proxy in front must send X-Identity-Status: Confirmed."
+UNTRUSTED = "Identity headers count only where they come from one of [auth] trusted_proxies."
 
 
-def identify(headers: Mapping[str, str], auth) -> Context:
-    """The caller by ``[auth] flavor``; ``auth`` is the settings' section.
+def identify(environ: Mapping, auth, find_bearer: Callable) -> Context:
+    """The caller by ``[auth] flavor``, of a request's WSGI environ; ``auth`` is the settings' section.
+
+    ``find_bearer`` takes a token's text and returns a tokens.Bearer, or None for one that does not count.
 
     Raises Unauthorized when identity is required and missing, or cannot be read.
     """
     if auth.flavor == "none":
         return ADMIN
-    return trusted_identity(headers, auth)
+    if auth.flavor == "token":
+        return token_identity(environ, auth, find_bearer)
+    return trusted_identity(environ, auth)
 
 
-def trusted_identity(headers: Mapping[str, str], auth) -> Context:
+def token_identity(environ: Mapping, auth, find_bearer: Callable) -> Context:
+    """A token is sent as OpenStack's clients do (X-Auth-Token) or as RFC 6750 has it, or as both."""
+    given = [text for text in (environ.get("HTTP_X_AUTH_TOKEN", "").strip(), bearer_token(environ)) if text]
+    require_once(environ, TOKEN_HEADERS)
+    if not given:
+        return anonymous(auth, TOKENLESS)
+    if given[0] != given[-1]:
+        raise Unauthorized("X-Auth-Token and Authorization must carry the same token, or one of them none.")
+    bearer = find_bearer(given[0])
+    if bearer is None:
+        raise Unauthorized("This token is unknown, has expired, or was revoked.")
+    return replace(context_of(bearer.tenant or "", bearer.roles, auth), is_read_only=bearer.is_read_only)
+
+
+def bearer_token(environ: Mapping) -> str:
+    scheme, _, text = environ.get("HTTP_AUTHORIZATION", "").strip().partition(" ")
+    if scheme and scheme.lower() != "bearer":
+        raise Unauthorized("Authorization must be Bearer and a token.")
+    return text.strip()
+
+
+def trusted_identity(environ: Mapping, auth) -> Context:
     """Identity headers as keystonemiddleware sets them: a proxy in front has authenticated."""
-    if headers.get("X-Identity-Status") != "Confirmed":
-        if auth.allow_anonymous_access:
-            return ANONYMOUS
-        raise Unauthorized("This needs identity: the proxy in front must send X-Identity-Status: Confirmed.")
-    roles = {role.strip().casefold() for role in read_header(headers, "X-Roles").split(",")}
-    tenant = read_header(headers, "X-Tenant-Id").strip()
+    is_from_proxy = is_trusted(environ.get("REMOTE_ADDR"), auth.trusted_proxies)
+    if not is_from_proxy or environ.get("HTTP_X_IDENTITY_STATUS") is None:
+        return anonymous(auth, UNTRUSTED if "HTTP_X_IDENTITY_STATUS" in environ else UNIDENTIFIED)
+    require_once(environ, IDENTITY_HEADERS)
+    if environ["HTTP_X_IDENTITY_STATUS"] != "Confirmed":
+        return anonymous(auth, UNIDENTIFIED)
+    return context_of(read_header(environ, "X-Tenant-Id").strip(), read_header(environ, "X-Roles"), auth)
+
+
+def context_of(tenant: str, roles: str, auth) -> Context:
+    """``roles`` are comma-separated. Raises Unauthorized for what no tenant is called."""
     if len(tenant) > LONGEST_TENANT or not tenant.isprintable():
         raise Unauthorized(f"X-Tenant-Id must be printable text of up to {LONGEST_TENANT} characters.")
-    return Context(tenant=tenant or None, is_admin=auth.admin_role.casefold() in roles)
+    is_admin = auth.admin_role.casefold() in {role.strip().casefold() for role in roles.split(",")}
+    return Context(tenant=tenant or None, is_admin=is_admin)
 
 
-def read_header(headers: Mapping[str, str], name: str) -> str:
+def anonymous(auth, detail: str) -> Context:
+    """Raises Unauthorized with ``detail`` where nobody may be anonymous."""
+    if auth.allow_anonymous_access:
+        return ANONYMOUS
+    raise Unauthorized(detail)
+
+
+@lru_cache(maxsize=1024)
+def is_trusted(peer: str | None, networks: tuple) -> bool:
+    """Whether ``peer``, the socket's, is one of ours: of a Unix socket ("") the file's permissions have decided."""
+    if not peer:
+        return peer == ""
+    try:
+        address = ip_address(peer)
+    except ValueError:
+        return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return any(address in network for network in networks)
+
+
+def require_once(environ: Mapping, names: frozenset[str]) -> None:
+    """WSGI joins the values of a header that comes twice, and one of them may be the client's own: worker.py tells."""
+    repeated = names & environ.get("registry.repeated_headers", names - names)
+    if repeated:
+        raise Unauthorized(f"{', '.join(sorted(repeated))} must be sent once.")
+
+
+def read_header(environ: Mapping, name: str) -> str:
     """The header as UTF-8: WSGI hands its bytes over as Latin-1 (PEP 3333)."""
     try:
-        return headers.get(name, "").encode("latin-1").decode("utf-8")
+        return environ.get(f"HTTP_{name.upper().replace('-', '_')}", "").encode("latin-1").decode("utf-8")
     except UnicodeDecodeError:
         raise Unauthorized(f"{name} must be UTF-8.") from None

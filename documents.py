@@ -50,3 +50,11 @@ def image_digest(row, brief, document, location_document):
 
 def member_digest(image_pk, member, can_share):
     return crc32(f"{image_pk} {can_share:d} {member}".encode())
+
+
+# What its digest holds of a token; the last use is not among it, and no right depends on that.
+TOKEN_COLUMNS = (*("hash", "tenant", "roles", "is_read_only", "description", "created_at", "expires_at", "revoked_at"),)
+
+
+def token_digest(row):
+    return crc32(orjson.dumps([row[name] for name in TOKEN_COLUMNS]))

@@ -37,10 +37,6 @@ class Unauthorized(RegistryError):
 
     status = 401
 
-    def __init__(self, detail: str):
-        # RFC 9110 wants a challenge; identity comes from a proxy, so there is no scheme to try.
-        super().__init__(detail, {"WWW-Authenticate": 'trusted-auth realm="image registry"'})
-
 
 class Forbidden(RegistryError):
     """The caller sees the record and may not do this to it."""

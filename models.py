@@ -116,6 +116,7 @@ class Image(Table):
     def find_changeable(cls, image_id, context):
         """Like ``find``. Raises Unauthorized or Forbidden where the caller may see but not change it."""
         row = cls.find(image_id, context)
+        context.require_may_write()
         if not context.is_owner_of(row["owner"]):
             if context.is_authenticated:
                 raise Forbidden("Only the image's owner or an admin may do this.")
@@ -292,6 +293,7 @@ class Member(Table):
     def find_shareable(cls, image_id, context):
         """The image's row. Raises NotFound, Unauthorized, Forbidden where the caller may not share it on."""
         row = Image.find(image_id, context)
+        context.require_may_write()
         if not context.is_owner_of(row["owner"]):
             if context.tenant is None:
                 raise Unauthorized("Only a tenant's user or an admin may share images.")

@@ -17,6 +17,7 @@ import models
 import queries
 import schemas
 import serving
+import tokens
 from config import Settings, read_settings
 from documents import DOCUMENT_FIELDS
 from errors import Invalid, RegistryError
@@ -171,7 +172,7 @@ def create_app(settings: Settings | None = None) -> Application:
     if host is not None:
         serving.require_closed_host(settings.auth, host)
         migrations.prepare(settings.database)
-    app = Application("registry", settings)
+    app = Application("registry", settings, tokens.find_bearer)
     app.url_map.converters |= {"image_id": ImageIdConverter, "member_id": MemberIdConverter}
     app.register_error_handler(RegistryError, answer_registry_error)
     app.register_error_handler(HTTPException, answer_http_error)

@@ -22,6 +22,12 @@ CHUNK_BYTES = 64 * 1024
 DEEPEST = 100
 TOO_DEEP = object()
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
+# RFC 9110 wants a challenge with every 401; where a proxy authenticates there is no scheme to try.
+CHALLENGES = {
+    "none": 'none realm="image registry"',
+    "trusted-auth": 'trusted-auth realm="image registry"',
+    "token": 'Bearer realm="image registry"',
+}
 REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 logger = logging.getLogger("registry")
@@ -72,9 +78,10 @@ class Application(Flask):
     response_class = JSONResponse
     session_interface = NoSession()
 
-    def __init__(self, name, settings):
+    def __init__(self, name, settings, find_bearer):
         super().__init__(name, static_folder=None)
         self.settings = settings
+        self.find_bearer = find_bearer
         self.bodies = schemas.ImageBodies(settings.api)
         self.url_map.strict_slashes = False
         self.url_map.merge_slashes = False
@@ -89,7 +96,7 @@ class Application(Flask):
         asked.request_id = given if REQUEST_ID.fullmatch(given) else f"req-{uuid.uuid4()}"
         asked.settings, asked.bodies = self.settings, self.bodies
         if asked.method != "OPTIONS":
-            asked.context = identify(asked.headers, self.settings.auth)
+            asked.context = identify(asked.environ, self.settings.auth, self.find_bearer)
         return super().preprocess_request() if self.before_request_funcs else None
 
     def process_response(self, response):
@@ -216,7 +223,8 @@ def answer_registry_error(error):
     if error.status >= 500:
         logger.error("%s %s %r: %s", request.request_id, request.method, request.path, told(error.__cause__))
     extras = {"errors": error.errors} if isinstance(error, Invalid) else {}
-    return problem(error.status, error.detail, error.headers, **extras)
+    challenge = {"WWW-Authenticate": CHALLENGES[request.settings.auth.flavor]} if error.status == 401 else {}
+    return problem(error.status, error.detail, error.headers | challenge, **extras)
 
 
 def told(cause):

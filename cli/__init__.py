@@ -6,5 +6,14 @@ from cli.exporting import export_images
 from cli.importing import import_images
 from cli.purging import purge_images
 from cli.restoring import restore_database
+from cli.tokens import manage_tokens
 
-COMMANDS = (import_images, export_images, check_database, back_up_database, restore_database, purge_images)
+COMMANDS = (
+    import_images,
+    export_images,
+    check_database,
+    back_up_database,
+    restore_database,
+    purge_images,
+    manage_tokens,
+)

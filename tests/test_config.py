@@ -1,5 +1,7 @@
 """The options: defaults, overridden by the file, overridden by the environment; what is refused names its source."""
 
+from ipaddress import ip_network
+
 import pytest
 from conftest import environment
 
@@ -10,7 +12,13 @@ DEFAULTS = {
     "server": {"bind_host": "127.0.0.1", "bind_port": 9191, "workers": 2, "threads": 4}
     | {"request_timeout": 30, "certfile": "", "keyfile": ""},
     "database": {"connection": "sqlite:///registry.db", "busy_timeout": 5},
-    "auth": {"flavor": "none", "admin_role": "admin", "allow_anonymous_access": False, "allow_open_network": False},
+    "auth": {
+        "flavor": "none",
+        "trusted_proxies": (ip_network("127.0.0.1/32"), ip_network("::1/128")),
+        "admin_role": "admin",
+        "allow_anonymous_access": False,
+        "allow_open_network": False,
+    },
     "api": {
         "limit_param_default": 1000,
         "api_limit_max": 1000,
@@ -38,6 +46,7 @@ SAMPLES = [
     ),
     ("database", "busy_timeout", ("0", 0), ("600", 600)),
     ("auth", "flavor", ("trusted-auth", "trusted-auth"), ("none", "none")),
+    ("auth", "trusted_proxies", ("10.0.0.0/8", (ip_network("10.0.0.0/8"),)), ("", ())),
     ("auth", "admin_role", ("cloud_admin", "cloud_admin"), ("Root", "Root")),
     ("auth", "allow_anonymous_access", ("true", True), ("FALSE", False)),
     ("auth", "allow_open_network", ("true", True), ("0", False)),
@@ -62,6 +71,7 @@ NUMBERS = {
 SQLITE_FILE = "must be sqlite:///FILE, or sqlite:////FOLDER/FILE for an absolute path"
 BOOLEANS = "must be one of true, 1, yes, false, 0, no"
 NAMES = "must be a comma-separated list of names of 1 to 20 characters"
+NETWORKS = "must be a comma-separated list of addresses and networks such as 10.1.0.0/16"
 WORD = "must be a word without spaces"
 # section, name, a text that is refused, the accepted values
 REFUSED = [
@@ -76,8 +86,11 @@ REFUSED = [
     ("database", "connection", "sqlite:///:memory:", SQLITE_FILE),
     ("database", "connection", "mysql:///registry", f"mysql is not supported; it {SQLITE_FILE}"),
     ("database", "connection", "postgresql://host/registry", f"postgresql is not supported; it {SQLITE_FILE}"),
-    ("auth", "flavor", "keystone", "must be one of none, trusted-auth"),
-    ("auth", "flavor", "", "must be one of none, trusted-auth"),
+    ("auth", "flavor", "keystone", "must be one of none, trusted-auth, token"),
+    ("auth", "flavor", "", "must be one of none, trusted-auth, token"),
+    ("auth", "trusted_proxies", "localhost", NETWORKS),
+    ("auth", "trusted_proxies", "10.0.0.1/8", NETWORKS),
+    ("auth", "trusted_proxies", "10.0.0.0/8,", NETWORKS),
     ("auth", "admin_role", "", WORD),
     ("auth", "admin_role", "cloud admin", WORD),
     ("auth", "allow_anonymous_access", "maybe", BOOLEANS),

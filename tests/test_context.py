@@ -1,5 +1,7 @@
 """Who is asking: how a caller comes out of the headers that a proxy in front sends."""
 
+import socket
+
 import pytest
 from conftest import IMAGE
 
@@ -233,3 +235,66 @@ def test_a_real_server_takes_identity_from_these_headers_alone(start_server):
     assert owner_for({**CONFIRMED, "X-Tenant-Id": "0" * 256}) == 401
     assert owner_for({"X_Identity_Status": "Confirmed", "X-Tenant-Id": "acme"}) == 401
     assert owner_for({}) == 401
+
+
+# From whom, and how often
+
+
+@pytest.mark.parametrize(
+    ("peer", "proxies", "status"),
+    [
+        *[("127.0.0.1", None, 200), ("::1", None, 200), ("::ffff:127.0.0.1", None, 200), ("", None, 200)],
+        *[("127.0.0.2", None, 401), ("10.1.2.3", None, 401), ("::ffff:10.1.2.3", None, 401), ("::2", None, 401)],
+        *[("10.1.2.3", "10.1.0.0/16", 200), ("10.2.2.3", "10.1.0.0/16", 401), ("127.0.0.1", "10.1.0.0/16", 401)],
+        *[("fd00::5", "10.1.0.0/16, fd00::/8", 200), ("10.1.2.3", "fd00::/8,10.1.2.3", 200)],
+        *[("127.0.0.1", "", 401), ("", "", 200), ("localhost", None, 401), ("unix:", None, 401)],
+        *[("fe80::1%eth0", "fe80::/10", 200), ("fe80::1%eth0", None, 401), (None, None, 401)],
+    ],
+)
+def test_identity_headers_count_from_trusted_proxies_only(make_client, peer, proxies, status):
+    client = make_client(**TRUSTED, **({} if proxies is None else {"auth__trusted_proxies": proxies}))
+
+    response = client.get("/images", headers=CONFIRMED, environ_overrides={"REMOTE_ADDR": peer})
+
+    assert response.status_code == status
+
+
+def test_from_elsewhere_identity_headers_make_nobody_of_who_may_be_anonymous(open_to_all):
+    private = register(open_to_all, CONFIRMED).json["image"]["id"]
+    headers = {**CONFIRMED, "X-Roles": "admin", "X-Forwarded-For": "127.0.0.1", "Forwarded": "for=127.0.0.1"}
+    elsewhere = {"headers": headers, "environ_overrides": {"REMOTE_ADDR": "192.0.2.1"}}
+
+    assert open_to_all.get("/images", **elsewhere).json["images"] == []
+    assert open_to_all.get(f"/images/{private}", **elsewhere).status_code == 404
+    assert open_to_all.post("/images", json={"image": IMAGE}, **elsewhere).status_code == 401
+
+
+def answer_to(server, *lines):
+    """The status of GET /images with these header lines as they are."""
+    head = "\r\n".join(["GET /images HTTP/1.1", "Host: localhost", "Connection: close", *lines, "", ""])
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
+        client.sendall(head.encode())
+        with client.makefile("rb") as answer:
+            return int(answer.readline().split()[1])
+
+
+def test_a_real_server_refuses_an_identity_header_sent_twice_and_drops_names_with_underscores(start_server):
+    server = start_server(**TRUSTED)
+    lines = [f"{name}: {value}" for name, value in CONFIRMED.items()]
+
+    assert answer_to(server, *lines) == 200
+    assert {line: answer_to(server, *lines, line) for line in lines} == dict.fromkeys(lines, 401)
+    assert answer_to(server, *lines, "x-roles: admin") == 401
+    assert answer_to(server, *lines, "Accept: */*", "Accept: */*") == 200
+    assert answer_to(server, "X_Identity_Status: Confirmed", *lines[1:]) == 401
+    assert answer_to(server, lines[0], "X_Tenant_Id: acme", "X_Roles: admin") == 200
+    assert answer_to(server, lines[0], "X-Roles: member", "X_Roles: admin") == 200
+
+
+def test_a_role_under_a_name_with_underscores_makes_no_admin(start_server):
+    server = start_server(**TRUSTED)
+    underscored = {**CONFIRMED, "X_Roles": "admin", "X_Tenant_Id": "other"}
+
+    _, _, answer = server.request("POST", "/images", {"image": {**IMAGE, "owner": "chosen"}}, underscored)
+
+    assert answer["image"]["owner"] == "acme"

@@ -327,7 +327,7 @@ def test_a_script_that_rebuilds_a_table_keeps_the_rows_that_refer_to_it(database
 def test_what_a_newer_version_has_migrated_is_refused_and_not_touched(database_path, other_version):
     prepare(database_path)
     process = other_version(
-        database_path, 'def up(migrator, db):\n    db.execute_sql("CREATE TABLE token (id TEXT)")\n'
+        database_path, 'def up(migrator, db):\n    db.execute_sql("CREATE TABLE future (id TEXT)")\n'
     )
     before = dump_of(database_path)
 

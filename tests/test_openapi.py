@@ -140,9 +140,12 @@ def test_the_headers_of_a_record_are_those_of_its_answer(client, make_image):
 
 
 def test_identity_comes_in_the_headers_that_the_document_names():
-    named = {scheme["name"] for scheme in DOCUMENT["components"]["securitySchemes"].values()}
+    schemes = DOCUMENT["components"]["securitySchemes"]
+    named = {scheme["name"] for scheme in schemes.values() if scheme["type"] == "apiKey"}
 
-    assert named == set(identity("owner"))
+    assert named == {*identity("owner"), "X-Auth-Token"}
+    assert {name for requirement in DOCUMENT["security"] for name in requirement} == set(schemes)
+    assert schemes["Bearer"] | {"description": ""} == {"type": "http", "scheme": "bearer", "description": ""}
     assert DOCUMENT["components"]["parameters"]["PurgeProps"]["name"] == PURGE_HEADER
 
 

@@ -79,8 +79,8 @@ BEHIND_ITS_BACK = {
     "UPDATE member SET can_share = 0": "a member's digest does not fit its member or can_share",
     "UPDATE member SET member = 'fiend'": "a member's digest does not fit its member or can_share",
     "UPDATE member SET image_id = 999": "a row of member belongs to no row of image",
-    "UPDATE schema_migration SET name = '9999_next' WHERE id = 4": "was written by a newer version (9999_next)",
-    "DELETE FROM schema_migration WHERE id = 4": "is of an older version, without 0004_filters_in_order",
+    "UPDATE schema_migration SET name = '9999_next' WHERE id = 5": "was written by a newer version (9999_next)",
+    "DELETE FROM schema_migration WHERE id = 5": "is of an older version, without 0005_tokens",
     "PRAGMA application_id = 1": "is another application's SQLite database",
 }
 

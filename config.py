@@ -3,6 +3,7 @@
 import configparser
 import ipaddress
 import os
+import re
 from collections import namedtuple
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -10,6 +11,9 @@ from typing import Any, NamedTuple
 from errors import StartupError
 
 ENVIRONMENT_PREFIX = "REGISTRY_"
+HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+", re.ASCII)
+ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.ASCII)
+SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.ASCII)
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -79,6 +83,39 @@ def networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, 
         raise ValueError("must be a comma-separated list of addresses and networks such as 10.1.0.0/16") from None
 
 
+def hosts(text: str) -> tuple[str, ...]:
+    """A comma-separated list of names or addresses without port, in lower case; may be empty."""
+    found = tuple(part.strip().strip("[]").lower().removesuffix(".") for part in text.split(",") if part.strip())
+    if not all(HOST.fullmatch(host) for host in found):
+        raise ValueError("must be a comma-separated list of host names or addresses, without ports")
+    return found
+
+
+def origins(text: str) -> tuple[str, ...]:
+    """A comma-separated list, as browsers write them, in lower case; may be empty."""
+    found = tuple(part.strip().lower() for part in text.split(",") if part.strip())
+    if not all(ORIGIN.fullmatch(origin) for origin in found):
+        raise ValueError("must be a comma-separated list of origins, such as https://images.example.org:8443")
+    return found
+
+
+def schemes(text: str) -> tuple[str, ...]:
+    """A comma-separated list of the schemes of URLs, in lower case; may be empty."""
+    found = tuple(part.strip().lower() for part in text.split(",") if part.strip())
+    if not all(SCHEME.fullmatch(scheme) for scheme in found):
+        raise ValueError("must be a comma-separated list of schemes of URLs, such as https")
+    return found
+
+
+def quota(text: str) -> int:
+    """-1 is no limit."""
+    if text == "-1":
+        return -1
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) < 1 << 31):
+        raise ValueError(f"must be an integer from -1 (no limit) to {(1 << 31) - 1}")
+    return int(text)
+
+
 def sqlite_url(text: str) -> str:
     scheme, _, path = text.partition("://")
     expected = "must be sqlite:///FILE, or sqlite:////FOLDER/FILE for an absolute path"
@@ -89,6 +126,8 @@ def sqlite_url(text: str) -> str:
     return text
 
 
+# Glance's stores, but for those that read the server's own files or configuration: file, filesystem, swift+config.
+SCHEMES = "http,https,swift,swift+http,swift+https,s3,s3+http,s3+https,rbd,cinder,sheepdog,vsphere"
 OPTIONS = (
     Option("server", "bind_host", "127.0.0.1", word, "Address to listen on."),
     Option("server", "bind_port", "9191", integer(1, 65535), "Port to listen on."),
@@ -97,6 +136,8 @@ OPTIONS = (
     Option("server", "request_timeout", "30", integer(1, 3600), "Seconds that a request may take to arrive."),
     Option("server", "certfile", "", path_or_nothing, "The TLS certificate and its chain, PEM; without it, no TLS."),
     Option("server", "keyfile", "", path_or_nothing, "The certificate's key, PEM, where certfile does not hold it."),
+    Option("server", "trusted_hosts", "", hosts, "Host names that requests may name, beside this machine's own."),
+    Option("server", "allowed_origins", "", origins, "Other web pages' origins that may read and write (CORS)."),
     Option("database", "connection", "sqlite:///registry.db", sqlite_url, "The SQLite file, as a URL."),
     Option("database", "busy_timeout", "5", integer(0, 600), "Seconds that a request waits for a locked database."),
     Option("auth", "flavor", "none", one_of("none", "trusted-auth", "token"), "Who says who is asking."),
@@ -111,6 +152,13 @@ OPTIONS = (
     Option("api", "container_formats", "ari,aki,ami,bare,ovf", names, "Accepted container formats."),
     Option("api", "expose_locations", "owner", one_of("owner", "all"), "Who sees locations; all behind a glance-api."),
     Option("api", "max_body_bytes", "1048576", integer(1024, 1 << 30), "The largest body of a request."),
+    Option("api", "image_property_quota", "128", quota, "Properties of an image; -1 is no limit, here and below."),
+    Option("api", "image_member_quota", "128", quota, "Members of an image."),
+    Option("api", "image_location_quota", "10", quota, "Locations of an image."),
+    Option(
+        "api", "user_image_quota", "0", integer(0, (1 << 31) - 1), "Images of a tenant, deleted ones aside; 0: any."
+    ),
+    Option("api", "location_schemes", SCHEMES, schemes, "Schemes of locations that callers give who are no admins."),
 )
 SECTIONS = {
     section: namedtuple(section, [option.name for option in OPTIONS if option.section == section])

@@ -34,7 +34,7 @@ from web import (
 )
 
 FIELD_HEADERS = [(name, f"x-image-meta-{name}") for name in (*DOCUMENT_FIELDS, "location")]
-# Python's http.client reads 100 header lines, the blank one included; about 25 are ours.
+# Python's http.client reads 100 header lines, the blank one included; about 32 are ours.
 MOST_PROPERTY_HEADERS = 64
 MOST_PROPERTY_HEADER_BYTES = 16 * 1024
 # gunicorn takes request lines of 8,190 bytes; a next link that would be longer goes without the position.

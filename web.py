@@ -15,6 +15,7 @@ from werkzeug.exceptions import MethodNotAllowed
 import schemas
 from context import ANONYMOUS, identify
 from errors import Invalid, RequestTimeout, TooLarge, UnsupportedMediaType
+from guard import SAFE_HEADERS, Guard
 
 # So much of a refused body is thrown away, so that its sender reads the answer; after more the connection closes.
 DRAINED_BYTES = 8 * 1024 * 1024
@@ -55,9 +56,10 @@ class JSONResponse(Response):
 
     def get_wsgi_response(self, environ):
         if self.status_code in (204, 304):
-            return super().get_wsgi_response(environ)
+            content, status, headers = super().get_wsgi_response(environ)
+            return content, status, [*headers, *SAFE_HEADERS]
         content = () if environ["REQUEST_METHOD"] == "HEAD" else self.response
-        return content, self.status, [*self.headers, *self.prepared_headers]
+        return content, self.status, [*self.headers, *self.prepared_headers, *SAFE_HEADERS]
 
 
 class NoSession(SessionInterface):
@@ -83,6 +85,7 @@ class Application(Flask):
         self.settings = settings
         self.find_bearer = find_bearer
         self.bodies = schemas.ImageBodies(settings.api)
+        self.guard = Guard(settings)
         self.url_map.strict_slashes = False
         self.url_map.merge_slashes = False
 
@@ -95,6 +98,7 @@ class Application(Flask):
         given = asked.environ.get("HTTP_X_OPENSTACK_REQUEST_ID", "")
         asked.request_id = given if REQUEST_ID.fullmatch(given) else f"req-{uuid.uuid4()}"
         asked.settings, asked.bodies = self.settings, self.bodies
+        self.guard.require_allowed(asked.environ)
         if asked.method != "OPTIONS":
             asked.context = identify(asked.environ, self.settings.auth, self.find_bearer)
         return super().preprocess_request() if self.before_request_funcs else None
@@ -104,6 +108,7 @@ class Application(Flask):
         if has_body(asked):
             drain_body()
         response.headers["X-Openstack-Request-Id"] = asked.request_id
+        response.headers.extend(self.guard.sharing_headers(asked.environ))
         return super().process_response(response) if self.after_request_funcs else response
 
 

@@ -369,7 +369,7 @@ def exchange(server, *parts):
 
 
 def head(length_or_coding, *more):
-    lines = ("POST /images HTTP/1.1", "Host: registry", f"Content-Type: {JSON}", length_or_coding, *more)
+    lines = ("POST /images HTTP/1.1", "Host: localhost", f"Content-Type: {JSON}", length_or_coding, *more)
     return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
 
 
@@ -386,7 +386,7 @@ def test_up_to_8_mib_are_read_so_that_the_client_sees_413_and_can_go_on(connecti
 
 
 def test_beyond_8_mib_the_answer_is_413_and_the_connection_is_closed(server):
-    next_request = b"GET /images HTTP/1.1\r\nHost: registry\r\nConnection: close\r\n\r\n"
+    next_request = b"GET /images HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
     answer = exchange(server, head(f"Content-Length: {9 * MIB}"), padded({"image": IMAGE}, 9 * MIB), next_request)
 

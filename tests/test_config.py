@@ -10,7 +10,8 @@ from errors import StartupError
 
 DEFAULTS = {
     "server": {"bind_host": "127.0.0.1", "bind_port": 9191, "workers": 2, "threads": 4}
-    | {"request_timeout": 30, "certfile": "", "keyfile": ""},
+    | {"request_timeout": 30, "certfile": "", "keyfile": ""}
+    | {"trusted_hosts": (), "allowed_origins": ()},
     "database": {"connection": "sqlite:///registry.db", "busy_timeout": 5},
     "auth": {
         "flavor": "none",
@@ -27,6 +28,14 @@ DEFAULTS = {
         "container_formats": ("ari", "aki", "ami", "bare", "ovf"),
         "expose_locations": "owner",
         "max_body_bytes": 1024 * 1024,
+        "image_property_quota": 128,
+        "image_member_quota": 128,
+        "image_location_quota": 10,
+        "user_image_quota": 0,
+        "location_schemes": (
+            *("http", "https", "swift", "swift+http", "swift+https", "s3", "s3+http", "s3+https"),
+            *("rbd", "cinder", "sheepdog", "vsphere"),
+        ),
     },
 }
 # section, name, (text in the file, its value), (text in the environment, its value)
@@ -38,6 +47,8 @@ SAMPLES = [
     ("server", "request_timeout", ("1", 1), ("3600", 3600)),
     ("server", "certfile", ("/etc/my cert.pem", "/etc/my cert.pem"), ("", "")),
     ("server", "keyfile", ("key.pem", "key.pem"), ("", "")),
+    ("server", "trusted_hosts", ("Registry, 10.0.0.5", ("registry", "10.0.0.5")), ("[FD00::1]", ("fd00::1",))),
+    ("server", "allowed_origins", ("https://a.example, http://b:81", ("https://a.example", "http://b:81")), ("", ())),
     (
         "database",
         "connection",
@@ -57,6 +68,12 @@ SAMPLES = [
     ("api", "container_formats", ("bare,docker,bare", ("bare", "docker")), ("ova", ("ova",))),
     ("api", "expose_locations", ("all", "all"), ("owner", "owner")),
     ("api", "max_body_bytes", ("1024", 1024), ("2097152", 2097152)),
+    *(
+        ("api", f"image_{kind}_quota", ("-1", -1), ("2147483647", 2147483647))
+        for kind in ("property", "member", "location")
+    ),
+    ("api", "user_image_quota", ("0", 0), ("10", 10)),
+    ("api", "location_schemes", ("FILE, swift+http", ("file", "swift+http")), ("", ())),
 ]
 NUMBERS = {
     ("server", "bind_port"): (1, 65535),
@@ -67,11 +84,16 @@ NUMBERS = {
     ("api", "limit_param_default"): (1, 10_000),
     ("api", "api_limit_max"): (1, 10_000),
     ("api", "max_body_bytes"): (1024, 1 << 30),
+    ("api", "user_image_quota"): (0, 2**31 - 1),
 }
 SQLITE_FILE = "must be sqlite:///FILE, or sqlite:////FOLDER/FILE for an absolute path"
 BOOLEANS = "must be one of true, 1, yes, false, 0, no"
 NAMES = "must be a comma-separated list of names of 1 to 20 characters"
 NETWORKS = "must be a comma-separated list of addresses and networks such as 10.1.0.0/16"
+HOSTS = "must be a comma-separated list of host names or addresses, without ports"
+ORIGINS = "must be a comma-separated list of origins, such as https://images.example.org:8443"
+SCHEMES = "must be a comma-separated list of schemes of URLs, such as https"
+QUOTA = "must be an integer from -1 (no limit) to 2147483647"
 WORD = "must be a word without spaces"
 # section, name, a text that is refused, the accepted values
 REFUSED = [
@@ -79,6 +101,14 @@ REFUSED = [
     ("server", "bind_host", "two hosts", WORD),
     ("server", "certfile", "cert\0.pem", "must be a path"),
     ("server", "keyfile", "key\0.pem", "must be a path"),
+    *(("server", "trusted_hosts", text, HOSTS) for text in ("registry:9191", "a b", "*", "http://a", "ü")),
+    *(("server", "allowed_origins", text, ORIGINS) for text in ("*", "null", "a.example", "https://a/", "https://a b")),
+    *(("api", "location_schemes", text, SCHEMES) for text in ("http://", "a b", "3s")),
+    *(
+        ("api", f"image_{kind}_quota", text, QUOTA)
+        for kind in ("property", "member", "location")
+        for text in ("-2", "2147483648", "", "many", "1.5", "9" * 5000)
+    ),
     ("database", "connection", "", SQLITE_FILE),
     ("database", "connection", "registry.db", SQLITE_FILE),
     ("database", "connection", "sqlite://registry.db", SQLITE_FILE),

@@ -16,7 +16,7 @@ from conftest import IMAGE, ROOT, Server
 
 ALL = "/images?is_public=none&limit=1000"
 BOOTING = "Booting worker with pid: "
-EMPTY_LIST = b"GET /images?limit=0 HTTP/1.1\r\nHost: registry\r\n"
+EMPTY_LIST = b"GET /images?limit=0 HTTP/1.1\r\nHost: localhost\r\n"
 
 
 def has_ipv6():
@@ -185,7 +185,7 @@ def test_what_was_acknowledged_survives_the_death_of_every_process(start_server,
 def test_a_request_in_flight_is_finished_before_the_server_ends(start_server):
     server = start_server()
     content = json.dumps({"image": {**IMAGE, "name": "a slow upload"}}).encode()
-    lines = ["POST /images HTTP/1.1", "Host: registry", "Content-Type: application/json", "Expect: 100-continue"]
+    lines = ["POST /images HTTP/1.1", "Host: localhost", "Content-Type: application/json", "Expect: 100-continue"]
     head = "\r\n".join([*lines, f"Content-Length: {len(content)}", "", ""]).encode()
 
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
@@ -278,15 +278,15 @@ def test_one_header_may_hold_a_service_catalog_of_16_kib(send):
     [
         (EMPTY_LIST + b"X-Service-Catalog: " + b"c" * 40_000 + b"\r\n\r\n", 431),
         (EMPTY_LIST + b"".join(b"X-%d: 1\r\n" % number for number in range(200)) + b"\r\n", 431),
-        (b"GET /images?name=" + b"n" * 10_000 + b" HTTP/1.1\r\nHost: registry\r\n\r\n", 414),
+        (b"GET /images?name=" + b"n" * 10_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 414),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
         (b"\x00" * 100 + b"\r\n\r\n", 400),
         (b"hello\r\n\r\n", 400),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
-        (b"POST /images HTTP/1.1\r\nHost: registry\r\nContent-Length: -1\r\n\r\n", 400),
-        (b"POST /images HTTP/1.1\r\nHost: registry\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}", 400),
+        (b"POST /images HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST /images HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}", 400),
         (b"POST /images HTTP/1.1\r\nHost: r\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-        (b"POST /images HTTP/1.1\r\nHost: registry\r\nTransfer-Encoding: unknown\r\n\r\n", 501),
+        (b"POST /images HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: unknown\r\n\r\n", 501),
     ],
     ids=[
         *("a large header", "many headers", "a long line", "a TLS greeting", "zeros", "no request", "HTTP/2"),
@@ -312,7 +312,7 @@ def test_a_header_of_1_mib_is_refused_without_hanging(server, send):
     "chunks", [b"zz\r\n{}\r\n0\r\n\r\n", b"-2\r\n{}\r\n", b"2\r\n{}XX0\r\n\r\n", b"\r\n\r\n"], ids=repr
 )
 def test_a_body_in_malformed_chunks_is_the_client_s_mistake(server, send, chunks):
-    head = b"POST /images HTTP/1.1\r\nHost: registry\r\nContent-Type: application/json\r\n"
+    head = b"POST /images HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
     answer = send(head + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n" + chunks)
 
@@ -322,7 +322,7 @@ def test_a_body_in_malformed_chunks_is_the_client_s_mistake(server, send, chunks
 
 @pytest.mark.parametrize("ending", [b"", b"7f\r\n{", b'd\r\n{"image": {}}\r\n'], ids=repr)
 def test_a_client_that_breaks_off_within_its_chunks_is_answered_400(server, ending):
-    head = b"POST /images HTTP/1.1\r\nHost: registry\r\nContent-Type: application/json\r\n"
+    head = b"POST /images HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         connection.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n" + ending)
@@ -335,7 +335,7 @@ def test_a_client_that_breaks_off_within_its_chunks_is_answered_400(server, endi
 
 def test_a_body_in_chunks_is_registered(send):
     content = json.dumps({"image": {**IMAGE, "name": "in chunks"}}).encode()
-    head = b"POST /images HTTP/1.1\r\nHost: registry\r\nContent-Type: application/json\r\n"
+    head = b"POST /images HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     chunks = b"".join(b"%x\r\n%s\r\n" % (1, content[index : index + 1]) for index in range(len(content)))
 
     answer = send(head + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n" + chunks + b"0\r\n\r\n")
@@ -346,7 +346,7 @@ def test_a_body_in_chunks_is_registered(send):
 
 def test_requests_sent_at_once_are_answered_in_their_order(send):
     paths = [b"/images?limit=0", b"/nowhere", b"/images/detail?limit=0", b"/images?limit=many"]
-    requests = [b"GET %s HTTP/1.1\r\nHost: registry\r\n" % path for path in paths]
+    requests = [b"GET %s HTTP/1.1\r\nHost: localhost\r\n" % path for path in paths]
 
     answer = send(b"\r\n".join(requests) + b"Connection: close\r\n\r\n")
 
@@ -354,7 +354,7 @@ def test_requests_sent_at_once_are_answered_in_their_order(send):
     assert statuses == [200, 404, 200, 400]
 
 
-@pytest.mark.parametrize("header", [b"", b"Connection: close\r\n", b"Host: registry\r\n"])
+@pytest.mark.parametrize("header", [b"", b"Connection: close\r\n", b"Host: localhost\r\n"])
 def test_http_1_0_is_answered_and_closed(send, header):
     answer = send(b"GET /images?limit=0 HTTP/1.0\r\n" + header + b"\r\n")
 

@@ -47,7 +47,9 @@ def port_of(path):
 
 def shown(connection, *headers):
     with connection:
-        connection.sendall("\r\n".join(["GET / HTTP/1.1", "Host: h", "Connection: close", *headers, "", ""]).encode())
+        connection.sendall(
+            "\r\n".join(["GET / HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""]).encode()
+        )
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     return json.loads(answer.partition(b"\r\n\r\n")[2])
 

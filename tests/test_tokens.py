@@ -295,6 +295,16 @@ def test_a_read_only_token_sees_what_its_tenant_sees_and_changes_nothing(client_
     ] * 4
 
 
+@pytest.mark.parametrize("name", ["X-AUTH-TOKEN", "AUTHORIZATION"])
+def test_a_header_that_the_server_marks_as_repeated_is_refused_whatever_is_in_it(client_with, name):
+    client, headers = client_with("--role", "member")
+    marked = {"registry.repeated_headers": frozenset({name, "ACCEPT"})}
+
+    response = client.get("/images", headers=headers, environ_overrides=marked)
+
+    assert (response.status_code, response.json["detail"]) == (401, f"{name} must be sent once.")
+
+
 # The last use
 
 

@@ -101,7 +101,8 @@ class Application(Flask):
         if has_body(asked):
             drain_body()
         response.headers["X-Openstack-Request-Id"] = asked.request_id
-        response.headers.extend(self.guard.sharing_headers(asked.environ))
+        if self.guard.origins:
+            response.headers.extend(self.guard.sharing_headers(asked.environ))
         return super().process_response(response) if self.after_request_funcs else response
 
 

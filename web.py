@@ -92,6 +92,8 @@ class Application(Flask):
         asked.request_id = given if REQUEST_ID.fullmatch(given) else f"req-{uuid.uuid4()}"
         asked.settings, asked.bodies = self.settings, self.bodies
         self.guard.require_allowed(asked.environ)
+        if self.guard.origins and self.guard.is_preflight(asked.environ):
+            return no_content()
         if asked.method != "OPTIONS":
             asked.context = identify(asked.headers, self.settings.auth)
         return super().preprocess_request() if self.before_request_funcs else None

@@ -78,7 +78,7 @@ class Guard:
             raise Forbidden("The Origin is not this registry's own: name it in [server] allowed_origins.")
 
     def is_preflight(self, environ):
-        """Whether an allowed origin's browser asks before a request: every path answers that, also one without OPTIONS."""
+        """Whether an allowed origin's browser asks beforehand: every path answers that, also one without OPTIONS."""
         is_asked = environ["REQUEST_METHOD"] == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
         return is_asked and environ.get("HTTP_ORIGIN", "").lower() in self.origins
 

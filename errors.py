@@ -77,6 +77,12 @@ class TooLarge(RegistryError):
     status = 413
 
 
+class QuotaExceeded(RegistryError):
+    """The caller would have more than a quota of ``[api]``, which the detail names."""
+
+    status = 413
+
+
 class UnsupportedMediaType(RegistryError):
     """The body does not say that it is JSON."""
 

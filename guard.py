@@ -77,6 +77,11 @@ class Guard:
         if origin is not None and not is_own(origin, environ):
             raise Forbidden("The Origin is not this registry's own: name it in [server] allowed_origins.")
 
+    def is_preflight(self, environ):
+        """Whether an allowed origin's browser asks beforehand: every path answers that, also one without OPTIONS."""
+        is_asked = environ["REQUEST_METHOD"] == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
+        return is_asked and environ.get("HTTP_ORIGIN", "").lower() in self.origins
+
     def sharing_headers(self, environ):
         """[(name, value)] for the browser of an allowed origin (CORS); none where none is allowed."""
         if not self.origins:
@@ -84,7 +89,7 @@ class Guard:
         headers, origin = [("Vary", "Origin")], environ.get("HTTP_ORIGIN", "")
         if origin.lower() in self.origins:
             headers += [("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", "*")]
-            if environ["REQUEST_METHOD"] == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ:
+            if self.is_preflight(environ):
                 headers += PREFLIGHT_HEADERS
         return headers
 

@@ -34,6 +34,7 @@ from errors import (
     Unauthorized,
 )
 from fence import Fenced
+from limits import UNLIMITED, quota_of, require_locations, require_room
 
 # Amazon's formats: an image of one of them is the same in both.
 PAIRED_FORMATS = ("ari", "aki", "ami")
@@ -130,10 +131,10 @@ class Image(Table):
             cls.find_changeable(image_id, context)
 
     @classmethod
-    def register(cls, values, context):
+    def register(cls, values, context, api):
         """Create the record that ``values`` of ImageBodies.parse_create describe, and return it.
 
-        Raises Invalid for formats that do not go together, Conflict for an id in use.
+        Raises Invalid, QuotaExceeded, and Conflict for an id in use.
         """
         require_pair(values)
         with writing():
@@ -142,6 +143,9 @@ class Image(Table):
             row = {**DEFAULTS, "created_at": now, "updated_at": now, **columns_of(values), "nonce": new_nonce()}
             row |= {"id": values.get("id") or str(uuid.uuid4()), "owner": values.get("owner") or context.tenant}
             properties, locations = dict(sorted(values.get("properties", {}).items())), values.get("locations", [])
+            require_room(api, context, "image_property_quota", attempted=len(properties))
+            require_locations(api, context, locations)
+            cls.require_room_for_one(api, context)
             row |= documents_of(row, properties, locations)
             try:
                 row["pk"] = execute(INSERT, row).lastrowid
@@ -152,11 +156,18 @@ class Image(Table):
             return row
 
     @classmethod
-    def change(cls, image_id, changes, context, *, purges_properties, from_state, tags):
+    def require_room_for_one(cls, api, context):
+        """Raises QuotaExceeded where the caller's tenant has all the images that it may have."""
+        if (quota := quota_of(api, context, "user_image_quota")) != UNLIMITED:
+            owned = f"SELECT 1 FROM image WHERE owner = ? AND shelf < {DELETED} LIMIT ?"
+            require_room(api, context, "user_image_quota", len(execute(owned, (context.tenant, quota)).fetchall()) + 1)
+
+    @classmethod
+    def change(cls, image_id, changes, context, *, api, purges_properties, from_state, tags):
         """Apply ``changes`` of ImageBodies.parse_update, and return the record.
 
         ``tags`` are the ETags that the record must have one of, or None. Raises NotFound, Forbidden,
-        Unauthorized, Invalid, Conflict (it is not in ``from_state``), PreconditionFailed.
+        Unauthorized, Invalid, Conflict (it is not in ``from_state``), PreconditionFailed, QuotaExceeded.
         """
         with writing():
             row = cls.find_changeable(image_id, context)
@@ -166,10 +177,13 @@ class Image(Table):
             if from_state not in (None, row["status"]):
                 raise Conflict(f"The image's status is {row['status']}, not what from_state says.")
             require_match(row, tags)
+            present = len(Property.texts(row["pk"]))
             if purges_properties:
                 execute("DELETE FROM property WHERE image_id = ?", (row["pk"],))
             Property.store(row["pk"], row["created_at"], changes.get("properties", {}))
+            require_room(api, context, "image_property_quota", len(Property.texts(row["pk"])), present)
             if "locations" in changes:
+                require_locations(api, context, changes["locations"], Location.entries(row["pk"]))
                 execute("DELETE FROM location WHERE image_id = ?", (row["pk"],))
                 Location.store(row["pk"], changes["locations"])
             return cls.write(row, columns_of(changes, row["visibility"]))
@@ -309,11 +323,12 @@ class Member(Table):
             cls.find_shareable(image_id, context)
 
     @classmethod
-    def replace_all(cls, image_id, memberships, context):
+    def replace_all(cls, image_id, memberships, context, api):
         """Make ``{member_id: can_share or None}`` the whole set. Raises as ``find_shareable`` does."""
         with writing():
             row = cls.find_shareable(image_id, context)
             before = dict(cls.select(cls.member, cls.can_share).where(cls.image == row["pk"]).tuples())
+            require_room(api, context, "image_member_quota", len(memberships), len(before))
             cls.delete().where(cls.image == row["pk"]).execute()
             shares = {
                 member_id: before.get(member_id, False) if can_share is None else can_share
@@ -323,13 +338,15 @@ class Member(Table):
             database.connection().executemany("INSERT INTO member VALUES (?, ?, ?, ?)", rows)
 
     @classmethod
-    def put(cls, image_id, member_id, can_share, context):
+    def put(cls, image_id, member_id, can_share, context, api):
         """Add a member, or change its can_share unless that is None. Raises as ``find_shareable`` does."""
         with writing():
             row = cls.find_shareable(image_id, context)
             digest = member_digest(row["pk"], member_id, bool(can_share))
             entry = cls.insert(image=row["pk"], member=member_id, can_share=bool(can_share), digest=digest)
             target = [cls.image, cls.member]
+            present = {member for (member,) in cls.select(cls.member).where(cls.image == row["pk"]).tuples()}
+            require_room(api, context, "image_member_quota", len(present | {member_id}), len(present))
             if can_share is None:
                 entry.on_conflict(conflict_target=target, action="IGNORE").execute()
             else:

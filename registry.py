@@ -76,7 +76,7 @@ def create_image():
     """Register an image."""
     request.context.require_may_create()
     values = request.bodies.parse_create(read_json(), request.context)
-    row = Image.register(values, request.context)
+    row = Image.register(values, request.context, request.settings.api)
     return answer_record(row, {"Location": f"/images/{row['id']}"})
 
 
@@ -87,7 +87,7 @@ def update_image(image_id):
     changes, from_state = request.bodies.parse_update(read_json(), request.context)
     purges = request.headers.get(PURGE_HEADER, "").strip().lower() in ("true", "1", "yes")
     options = {"purges_properties": purges, "from_state": from_state, "tags": matching_tags()}
-    return answer_record(Image.change(image_id, changes, request.context, **options))
+    return answer_record(Image.change(image_id, changes, request.context, api=request.settings.api, **options))
 
 
 @v1.delete("/images/<image_id:image_id>")
@@ -108,7 +108,8 @@ def list_members(image_id):
 def replace_members(image_id):
     """Make the named ones all there are."""
     Member.require_shareable(image_id, request.context)
-    Member.replace_all(image_id, schemas.parse_memberships(read_json()), request.context)
+    memberships = schemas.parse_memberships(read_json())
+    Member.replace_all(image_id, memberships, request.context, request.settings.api)
     return no_content()
 
 
@@ -119,7 +120,7 @@ def put_member(image_id, member_id):
     require_readable_path()
     body = read_json(is_required=False)
     member_id, can_share = schemas.parse_member(member_id, body)
-    Member.put(image_id, member_id, can_share, request.context)
+    Member.put(image_id, member_id, can_share, request.context, request.settings.api)
     return no_content()
 
 

@@ -99,6 +99,8 @@ class Application(Flask):
         asked.request_id = given if REQUEST_ID.fullmatch(given) else f"req-{uuid.uuid4()}"
         asked.settings, asked.bodies = self.settings, self.bodies
         self.guard.require_allowed(asked.environ)
+        if self.guard.origins and self.guard.is_preflight(asked.environ):
+            return no_content()
         if asked.method != "OPTIONS":
             asked.context = identify(asked.environ, self.settings.auth, self.find_bearer)
         return super().preprocess_request() if self.before_request_funcs else None
@@ -108,7 +110,8 @@ class Application(Flask):
         if has_body(asked):
             drain_body()
         response.headers["X-Openstack-Request-Id"] = asked.request_id
-        response.headers.extend(self.guard.sharing_headers(asked.environ))
+        if self.guard.origins:
+            response.headers.extend(self.guard.sharing_headers(asked.environ))
         return super().process_response(response) if self.after_request_funcs else response
 
 

@@ -11,7 +11,7 @@ from conftest import ROOT, clean_environment
 
 EVERYTHING_BELOW = (
     *("errors", "config", "schemas", "context", "documents", "checks", "mounts", "models", "queries", "plans", "lists"),
-    *("tokens", "guard", "web", "fence", "serving", "migrations", "cli"),
+    *("tokens", "limits", "guard", "web", "fence", "serving", "migrations", "cli"),
 )
 # module → what it may import of ours: arrows point down only
 MAY_IMPORT = {
@@ -21,7 +21,8 @@ MAY_IMPORT = {
     "context": ("errors", "config"),
     "documents": (),
     "fence": (),
-    "models": ("errors", "documents", "fence"),
+    "limits": ("errors",),
+    "models": ("errors", "documents", "fence", "limits"),
     "tokens": ("errors", "documents", "models"),
     "queries": ("errors", "schemas"),
     "plans": ("errors", "documents", "models"),
@@ -54,7 +55,7 @@ ROUTES = [
     ("delete", "/images/<id>/members/<member>"),
     ("get", "/shared-images/<member>"),
 ]
-LONGEST_MODULE, LONGEST_FUNCTION, LONGEST_ROUTE = 450, 29, 15
+LONGEST_MODULE, LONGEST_FUNCTION, LONGEST_ROUTE = 460, 29, 15
 
 
 def path_of(module):

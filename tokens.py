@@ -12,8 +12,7 @@ import models
 from documents import TOKEN_COLUMNS, token_digest
 from errors import NotFound
 
-PREFIX = "registry_"
-TOKEN = re.compile(PREFIX + r"[A-Za-z0-9_-]{43}")
+TOKEN = re.compile("registry_[A-Za-z0-9_-]{43}")
 # The last use is written at most so often, and is so exact.
 USE_NOTED_EVERY = timedelta(hours=1)
 COLUMNS = ("id", *TOKEN_COLUMNS, "used_at", "digest")
@@ -66,7 +65,7 @@ def note_use(number, now):
 
 def create(tenant, roles, *, is_read_only=False, description="", lasts=None):
     """A new token, (its id, its text): the text is kept nowhere. ``lasts`` is a timedelta, or None for ever."""
-    text = PREFIX + secrets.token_urlsafe(32)
+    text = f"registry_{secrets.token_urlsafe(32)}"
     row = {
         "hash": hash_of(text),
         "tenant": tenant or None,

@@ -20,7 +20,10 @@ TAKERS = {"execute": 0, "executemany": 0, "executescript": 0, "execute_sql": 0, 
 # What may stand in a statement beside literal text: constants, names of columns and filters out of tables of ours,
 # numbers counted by us. Whoever adds to this has asked where the value comes from.
 FIXED = {
+    "tokens.py": {"FIND", "INSERT", "LIST", "patience"},
+    "migrations/0005_tokens.py": {"', '.join(columns)"},
     "checks.py": {
+        "', '.join(names)",
         "MOST_PROBLEMS",
         "columns",
         "order",
@@ -85,6 +88,7 @@ FIXED = {
         "table",
     },
     "models.py": {
+        "owned",
         "', '.join((f':{name}' for name in COLUMNS[1:]))",
         "', '.join(COLUMNS)",
         "', '.join(COLUMNS[1:])",

@@ -91,7 +91,7 @@ class Client:
 
     def prepare(self, verb, path, body):
         content = b"" if body is None else json.dumps(body).encode()
-        headers = f"Host: bench\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
+        headers = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
         return f"{verb} {path} HTTP/1.1\r\n{headers}\r\n\r\n".encode() + content
 
     def send(self, requests):

@@ -522,7 +522,7 @@ def on_terminal(command, variables):
 
 
 def test_every_option_is_in_the_readme():
-    section = (ROOT / "README.md").read_text().partition("## Import and export")[2].partition("## Configuration")[0]
+    section = (ROOT / "README.md").read_text()
     offered = [name for command in COMMANDS for option in command.params for name in option.opts if name[0] == "-"]
 
     assert offered

@@ -67,6 +67,7 @@ def environ_of(asked):
     """What gunicorn hands over for a request."""
     path, _, query = asked.target.partition(b"?")
     environ = {
+        "HTTP_HOST": "localhost",
         "REQUEST_METHOD": asked.method,
         "SCRIPT_NAME": "",
         "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),

@@ -1,9 +1,7 @@
 """Who is asking: how a caller comes out of the headers that a proxy in front sends."""
 
-import socket
-
 import pytest
-from conftest import IMAGE
+from conftest import IMAGE, answer_to
 
 CONFIRMED = {"X-Identity-Status": "Confirmed", "X-User-Id": "someone", "X-Tenant-Id": "acme", "X-Roles": "member"}
 TRUSTED = {"auth__flavor": "trusted-auth"}
@@ -267,15 +265,6 @@ def test_from_elsewhere_identity_headers_make_nobody_of_who_may_be_anonymous(ope
     assert open_to_all.get("/images", **elsewhere).json["images"] == []
     assert open_to_all.get(f"/images/{private}", **elsewhere).status_code == 404
     assert open_to_all.post("/images", json={"image": IMAGE}, **elsewhere).status_code == 401
-
-
-def answer_to(server, *lines):
-    """The status of GET /images with these header lines as they are."""
-    head = "\r\n".join(["GET /images HTTP/1.1", "Host: localhost", "Connection: close", *lines, "", ""])
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
-        client.sendall(head.encode())
-        with client.makefile("rb") as answer:
-            return int(answer.readline().split()[1])
 
 
 def test_a_real_server_refuses_an_identity_header_sent_twice_and_drops_names_with_underscores(start_server):

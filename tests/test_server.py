@@ -9,10 +9,10 @@ import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 
 import pytest
-from conftest import IMAGE, ROOT, Server
+from conftest import IMAGE, ROOT, Server, stopped
 
 ALL = "/images?is_public=none&limit=1000"
 BOOTING = "Booting worker with pid: "
@@ -39,16 +39,6 @@ def printed_until(server, text, times):
 def worker_pids(server, number=2):
     lines = printed_until(server, BOOTING, number)
     return [int(line.rpartition(BOOTING)[2]) for line in lines if BOOTING in line]
-
-
-@contextmanager
-def stopped(pid):
-    """While it lasts, others must answer."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def create(server, **fields):

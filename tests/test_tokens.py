@@ -3,12 +3,11 @@
 import contextlib
 import hashlib
 import re
-import socket
 import sqlite3
 import time
 
 import pytest
-from conftest import IMAGE
+from conftest import IMAGE, answer_to
 
 import models
 import tokens
@@ -200,15 +199,6 @@ def test_a_token_expires_in_every_worker(create, start_server, database_path):
     expire(database_path, 1)
 
     assert (before, statuses(server, bearer(text))) == ({200}, {401})
-
-
-def answer_to(server, *lines):
-    """The status of GET /images with these header lines as they are."""
-    head = "\r\n".join(["GET /images HTTP/1.1", "Host: localhost", "Connection: close", *lines, "", ""])
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
-        client.sendall(head.encode())
-        with client.makefile("rb") as answer:
-            return int(answer.readline().split()[1])
 
 
 def test_a_token_comes_in_either_header_and_once(create, start_server):

@@ -8,10 +8,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
-from conftest import ROOT, Server, clean_environment, environment, free_port
+from conftest import ROOT, Server, clean_environment, environment, free_port, stopped
 
 
 class BrokenServer(Server):
@@ -63,20 +63,11 @@ class BrokenServer(Server):
         clients = []
         first, second = self.worker_pids()
         for pid in (first, second):
-            with paused(pid):
+            with stopped(pid):
                 for _ in range(number // 2):
                     clients.append(Client(self.port))
                     assert clients[-1].request("GET", "/images?limit=0")[0] == 200
         return clients
-
-
-@contextmanager
-def paused(pid):
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 class Client:

@@ -11,22 +11,15 @@ from urllib.parse import quote
 
 import orjson
 
-from documents import TOKEN_COLUMNS, documents_of, member_digest, token_digest
+from documents import TOKEN_COLUMNS, VISIBILITIES, documents_of, is_paired, member_digest, token_digest
 
 APPLICATION_ID = 0x494D5247  # "IMRG" in the file's header: what tells a registry from other SQLite files
 PAGES_AT_ONCE = 2000
 MOST_PROBLEMS = 20  # of the file's structure: after the first few they only repeat
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}")
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-VISIBILITIES = ("public", "private", "shared", "community")
-PAIRED_FORMATS = {"ari", "aki", "ami"}
 DERIVED = ("shelf", "brief", "document", "location_document", "digest")
 NUMBERS = ("size", "virtual_size", "min_disk", "min_ram", "revision")
-
-
-def is_paired(row):
-    formats = {row["disk_format"], row["container_format"]} - {None}
-    return len(formats) < 2 or formats.isdisjoint(PAIRED_FORMATS)
 
 
 # (column, what it must be, whether a row's is): what neither SQLite's own constraints nor the documents say.

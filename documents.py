@@ -4,7 +4,10 @@ from zlib import crc32
 
 import orjson
 
-PUBLIC = "public"
+VISIBILITIES = ("public", "private", "shared", "community")
+PUBLIC, SHARED = "public", "shared"
+# Amazon's formats: an image of one of them is the same in both.
+PAIRED_FORMATS = ("ari", "aki", "ami")
 NORMAL, KILLED, DELETED = 0, 2, 4
 BRIEF_FIELDS = ("id", "name", "size", "disk_format", "container_format", "checksum")
 DOCUMENT_FIELDS = (
@@ -34,6 +37,12 @@ def documents_of(row, properties, locations):
         "location_document": location_document.decode(),
         "digest": image_digest(row, brief, document, location_document),
     }
+
+
+def is_paired(row):
+    """Whether the two formats go together; either may be missing."""
+    formats = {row.get("disk_format"), row.get("container_format")} - {None}
+    return len(formats) < 2 or formats.isdisjoint(PAIRED_FORMATS)
 
 
 def shelf_of(row):

@@ -83,9 +83,7 @@ class Guard:
         return is_asked and environ.get("HTTP_ORIGIN", "").lower() in self.origins
 
     def sharing_headers(self, environ):
-        """[(name, value)] for the browser of an allowed origin (CORS); none where none is allowed."""
-        if not self.origins:
-            return []
+        """[(name, value)] where some origin is allowed: for its browser (CORS), and for caches."""
         headers, origin = [("Vary", "Origin")], environ.get("HTTP_ORIGIN", "")
         if origin.lower() in self.origins:
             headers += [("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", "*")]

@@ -69,8 +69,9 @@ def list_page(query, context, content):
         ranges = ranges_after(query, position[0])
     if query.limit == 0:
         return b"", None
-    branches = branches_of(query, context, parameters)
-    shape = (content, query.sort_columns, query.sort_dir, branches, ranges, filters_of(query))
+    filters = filters_of(query)
+    branches = branches_of(query, filters, context, parameters)
+    shape = (content, query.sort_columns, query.sort_dir, branches, ranges, filters)
     images, count, trail = run(page_statement(*shape), parameters)
     if count <= query.limit:
         return (images or b"").replace(b"\n", b","), None

@@ -22,7 +22,7 @@ from peewee import (
     TextField,
 )
 
-from documents import DELETED, KILLED, NORMAL, PUBLIC, documents_of, member_digest
+from documents import DELETED, KILLED, NORMAL, PAIRED_FORMATS, PUBLIC, SHARED, documents_of, is_paired, member_digest
 from errors import (
     Conflict,
     DatabaseFull,
@@ -36,9 +36,6 @@ from errors import (
 from fence import Fenced
 from limits import UNLIMITED, quota_of, require_locations, require_room
 
-# Amazon's formats: an image of one of them is the same in both.
-PAIRED_FORMATS = ("ari", "aki", "ami")
-SHARED = "shared"
 NO_LOCATIONS = ',"location":null,"location_data":[]}'
 MICROSECOND = timedelta(microseconds=1)
 # SQLite's result codes for what passes, or what an operator mends; any other is a mistake of ours.
@@ -407,8 +404,7 @@ def translated(error):
 
 
 def require_pair(row):
-    formats = {row.get("disk_format"), row.get("container_format")} - {None}
-    if len(formats) == 2 and not formats.isdisjoint(PAIRED_FORMATS):
+    if not is_paired(row):
         message = f"If either format is one of {', '.join(PAIRED_FORMATS)}, both must be the same."
         raise Invalid({"disk_format": [message], "container_format": [message]})
 

@@ -58,10 +58,10 @@ class Branch(NamedTuple):
     driver: str  # where it starts: order, own, member, a filter's name, property 0, 1, …, or scan
 
 
-def branches_of(query, context, parameters):
-    """The Branches of a list, each with its driver."""
+def branches_of(query, filters, context, parameters):
+    """The Branches of a list, each with its driver; ``filters`` are filters_of the query."""
     return tuple(
-        Branch(shelf, audience, choose_driver(query, parameters, shelf, audience))
+        Branch(shelf, audience, choose_driver(query, filters, parameters, shelf, audience))
         for shelf, audience in shelves(query, context)
     )
 
@@ -107,9 +107,9 @@ def filter_parameters(query):
     return parameters | ({"others": orjson.dumps(others).decode()} if others else {})
 
 
-def choose_driver(query, parameters, shelf, audience):
+def choose_driver(query, filters, parameters, shelf, audience):
     """Where the search starts: an index that gives the order and the only filter, or the filter that few pass."""
-    filters = [*filters_of(query), *(() if audience == "all" else (audience,))]
+    filters = [*filters, *(() if audience == "all" else (audience,))]
     starts = list(dict.fromkeys(BOUND_STARTS.get(name, name) for name in filters))
     natural = [name for name in starts if is_natural(name, query.sort_key)]
     if len(starts) < 2 and len(natural) == len(starts):
@@ -122,8 +122,9 @@ def choose_driver(query, parameters, shelf, audience):
         # In the list's order no more should be walked than would be sorted.
         enough = max(SELDOM, query.limit * SAMPLE // SORTED)
         if is_of_late(query, parameters, shelf) or sampled(together, parameters, shelf) < enough:
-            rarest, count = rarest_of(starts, parameters, shelf, sorted_at_most())
-            return rarest if count < sorted_at_most() else "scan"
+            most = sorted_at_most()
+            rarest, count = rarest_of(starts, parameters, shelf, most)
+            return rarest if count < most else "scan"
     if len(natural) < 2:
         return natural[0] if natural else "order"
     return min(natural, key=lambda name: sampled(*conditions_of(name, "")[:1], parameters, shelf))

@@ -9,11 +9,11 @@ import models
 import schemas
 import web
 from context import ADMIN
+from documents import PUBLIC, VISIBILITIES
 from errors import Invalid
 
 # What parse_usual raises for a record that is not a usual one.
 UNUSUAL = (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError, ValidationError)
-VISIBILITIES = ("public", "private", "shared", "community")
 LENGTH_OF_TIME = len("2026-11-24T04:08:17.767932")
 # The fields that the fast path hands to their parser as they are; the others it reads itself.
 READ_BY_ITSELF = {"status", "properties", "created_at", "updated_at", *schemas.LOCATION_SHAPES}
@@ -153,7 +153,7 @@ def usual_member(member_id, can_share):
 def require_agreement(values):
     """Raises Invalid where two fields contradict each other."""
     visibility = values.get("visibility")
-    if visibility and values.get("is_public", visibility == models.PUBLIC) != (visibility == models.PUBLIC):
+    if visibility and values.get("is_public", visibility == PUBLIC) != (visibility == PUBLIC):
         raise Invalid({"visibility": ["Must be public where is_public is true, and another where it is false."]})
     if values.get("deleted_at") and not values.get("deleted"):
         raise Invalid({"deleted_at": ["Must be null, or left out, unless deleted is true."]})

@@ -18,6 +18,7 @@ import queries
 import schemas
 import serving
 import tokens
+import ui
 from config import Settings, read_settings
 from documents import DOCUMENT_FIELDS
 from errors import Invalid, RegistryError
@@ -48,6 +49,13 @@ v1 = Blueprint("v1", __name__)
 
 
 @v1.get("/")
+def list_images_at_root():
+    """The same; a browser is shown to the pages."""
+    response = ui.redirect_browser() or answer_page("brief")
+    response.vary.add("Accept")
+    return response
+
+
 @v1.get("/images")
 def list_images():
     """Six fields of each image on a page."""
@@ -179,6 +187,7 @@ def create_app(settings: Settings | None = None) -> Application:
     app.register_error_handler(HTTPException, answer_http_error)
     app.register_error_handler(Exception, answer_unexpected_error)
     app.register_blueprint(v1)
+    ui.register(app)
     for command in cli.COMMANDS:
         app.cli.add_command(command)
     return app

@@ -84,6 +84,7 @@ class Application(Flask):
         super().__init__(name, static_folder=None)
         self.settings = settings
         self.find_bearer = find_bearer
+        self.identifiers = {}  # blueprint → function of a request that says who asks, where that is not by headers
         self.bodies = schemas.ImageBodies(settings.api)
         self.guard = Guard(settings)
         self.url_map.strict_slashes = False
@@ -102,8 +103,12 @@ class Application(Flask):
         if self.guard.origins and self.guard.is_preflight(asked.environ):
             return no_content()
         if asked.method != "OPTIONS":
-            asked.context = identify(asked.environ, self.settings.auth, self.find_bearer)
+            identify_caller = self.identifiers.get(asked.blueprint, self.identify)
+            asked.context = identify_caller(asked)
         return super().preprocess_request() if self.before_request_funcs else None
+
+    def identify(self, asked):
+        return identify(asked.environ, self.settings.auth, self.find_bearer)
 
     def process_response(self, response):
         asked = request._get_current_object()

@@ -1,0 +1,130 @@
+"""The pages at /ui: the door of the wing, with its routes; they ask the same modules as the API's."""
+
+from flask import Blueprint, request, url_for
+from werkzeug.exceptions import HTTPException
+
+from errors import NotFound, RegistryError, Unauthorized
+from ui import changes, dashboard, image, listing, refusals, sessions, signing
+from ui.assets import asset_url, assets
+from ui.pages import see_other
+
+pages = Blueprint("ui", __name__, url_prefix="/ui", template_folder="templates")
+entrance = Blueprint("ui_entrance", __name__, url_prefix="/ui", template_folder="templates")
+
+
+@pages.get("/")
+@pages.get("/images")
+def list_images():
+    return listing.show_list()
+
+
+@pages.get("/dashboard")
+def show_dashboard():
+    return dashboard.show_dashboard()
+
+
+@pages.get("/images/new")
+def show_create_form():
+    return changes.show_create_form()
+
+
+@pages.post("/images/new")
+def create_image():
+    return changes.create_image()
+
+
+@pages.get("/images/<image_id:image_id>")
+def show_image(image_id):
+    return image.show_image(image_id)
+
+
+@pages.get("/images/<image_id:image_id>/json")
+def show_json(image_id):
+    return image.show_json(image_id)
+
+
+@pages.get("/images/<image_id:image_id>/edit")
+def show_edit_form(image_id):
+    return changes.show_edit_form(image_id)
+
+
+@pages.post("/images/<image_id:image_id>/edit")
+def edit_image(image_id):
+    return changes.edit_image(image_id)
+
+
+@pages.post("/images/<image_id:image_id>/members")
+def share_image(image_id):
+    return changes.share_image(image_id)
+
+
+@pages.post("/images/<image_id:image_id>/members/remove")
+def unshare_image(image_id):
+    return changes.unshare_image(image_id)
+
+
+@pages.post("/images/<image_id:image_id>/protect")
+def protect_image(image_id):
+    return changes.protect_image(image_id)
+
+
+@pages.get("/images/<image_id:image_id>/delete")
+def show_delete_page(image_id):
+    return changes.show_delete_page(image_id)
+
+
+@pages.post("/images/<image_id:image_id>/delete")
+def delete_image(image_id):
+    return changes.delete_image(image_id)
+
+
+@pages.post("/images/<image_id:image_id>/undelete")
+def undelete_image(image_id):
+    return changes.undelete_image(image_id)
+
+
+@entrance.get("/signin")
+def show_signin():
+    return signing.show_signin()
+
+
+@entrance.post("/signin")
+def sign_in():
+    return signing.sign_in()
+
+
+@entrance.post("/signout")
+def sign_out():
+    return signing.sign_out()
+
+
+@entrance.get("/<path:rest>")
+def show_nothing(rest):
+    raise NotFound("There is no such page.")
+
+
+def register(app):
+    """Add the pages to an application."""
+    for blueprint in (pages, entrance):
+        blueprint_errors = {Unauthorized: refusals.show_unauthorized, RegistryError: refusals.show_refusal}
+        blueprint_errors |= {HTTPException: refusals.show_http_error, Exception: refusals.show_mistake}
+        for kind, handler in blueprint_errors.items():
+            blueprint.register_error_handler(kind, handler)
+        app.register_blueprint(blueprint)
+    app.register_blueprint(assets)
+    app.identifiers |= {
+        pages.name: sessions.identify_visitor,
+        entrance.name: sessions.identify_nobody,
+        assets.name: sessions.identify_nobody,
+    }
+    app.jinja_env.globals["asset_url"] = asset_url
+
+
+def redirect_browser():
+    """The way to the pages, where a browser asks for the root; else None."""
+    accepted = request.accept_mimetypes
+    if accepted.best_match(("application/json", "text/html")) != "text/html":
+        return None
+    response = see_other(url_for("ui.list_images"))
+    response.status_code = 302
+    return response

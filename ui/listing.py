@@ -31,14 +31,15 @@ DEFAULT_SORT = ("created_at", "desc")
 # (sort_key, title, whether it is shown on narrow screens, direction of the first click)
 COLUMNS = (
     ("name", "Name", True, "asc"),
+    (None, "System", False, None),
     ("status", "Status", False, "asc"),
     ("disk_format", "Format", False, "asc"),
     ("size", "Size", True, "desc"),
     (None, "Visibility", False, None),
     (None, "Owner", False, None),
-    ("updated_at", "Changed", False, "desc"),
     ("created_at", "Created", False, "desc"),
 )
+CHANGED = ("updated_at", "Changed", False, "desc")
 # What an address may say of the view, in the order in which links have it; those of the API have the API's meaning.
 FILTERS = ("status", "disk_format", "container_format", "visibility", "owner", "size_min", "size_max")
 OTHERS = ("name", "checksum", "min_ram", "min_disk", "protected", "changes-since", "deleted")
@@ -161,7 +162,8 @@ def place_links(view, listing):
 def columns_of(view):
     """[{title, is_wide, link, sorted}] of the table's head; ``sorted`` is aria-sort's word, or None."""
     query, columns = view.query, []
-    for key, title, is_narrow, first in COLUMNS:
+    shown = (*COLUMNS[:-1], CHANGED) if query.sort_key == "updated_at" else COLUMNS
+    for key, title, is_narrow, first in shown:
         is_sorted = key == query.sort_key
         direction = ("asc" if query.sort_dir == "desc" else "desc") if is_sorted else first
         columns.append(

@@ -23,8 +23,7 @@
         }
         setTimeout(() => { button.textContent = "Copy"; }, 2000);
       });
-      const place = text.closest("pre") || text;
-      place.after(button);
+      text.after(button);
     }
   };
 

@@ -103,14 +103,17 @@ def show_nothing(rest):
     raise NotFound("There is no such page.")
 
 
+for blueprint in (pages, entrance):
+    blueprint.register_error_handler(Unauthorized, refusals.show_unauthorized)
+    blueprint.register_error_handler(RegistryError, refusals.show_refusal)
+    blueprint.register_error_handler(HTTPException, refusals.show_http_error)
+    blueprint.register_error_handler(Exception, refusals.show_mistake)
+
+
 def register(app):
     """Add the pages to an application."""
-    for blueprint in (pages, entrance):
-        blueprint_errors = {Unauthorized: refusals.show_unauthorized, RegistryError: refusals.show_refusal}
-        blueprint_errors |= {HTTPException: refusals.show_http_error, Exception: refusals.show_mistake}
-        for kind, handler in blueprint_errors.items():
-            blueprint.register_error_handler(kind, handler)
-        app.register_blueprint(blueprint)
+    app.register_blueprint(pages)
+    app.register_blueprint(entrance)
     app.register_blueprint(assets)
     app.identifiers |= {
         pages.name: sessions.identify_visitor,

@@ -88,7 +88,7 @@ def totals_of(context):
     """(Totals of what the caller may see, the seconds since they were read)"""
     parts = ["all"] if context.is_admin else ["public", *(["own", "member"] if context.tenant is not None else [])]
     read = [
-        recall(("part", part, tenant_in(part, context)), lambda part=part: read_part(part, context)) for part in parts
+        remember(("part", part, tenant_in(part, context)), lambda part=part: read_part(part, context)) for part in parts
     ]
     return merged([part for part, _ in read]), max(age for _, age in read)
 
@@ -131,7 +131,7 @@ def wrong_of(context, looks_for_files=False):
     if audience == "nobody":
         return Wrong([], [], [], [])
     key = ("wrong", context.is_admin, context.tenant, looks_for_files)
-    return recall(key, lambda: read_wrong(audience, context, looks_for_files))[0]
+    return remember(key, lambda: read_wrong(audience, context, looks_for_files))[0]
 
 
 def read_wrong(audience, context, looks_for_files):
@@ -152,7 +152,7 @@ def is_lost(url):
     return is_here and not os.path.exists(unquote(parts.path))
 
 
-def recall(key, read):
+def remember(key, read):
     """(what ``read`` gives or gave, the seconds since then); while one reads it anew, others have the old one."""
     key = (models.database.database, *key)
     known = remembered.get(key)

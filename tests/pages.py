@@ -69,7 +69,7 @@ def visit(client, path, status=200, **options):
     return Page(response.text)
 
 
-def send(client, form, status=303, headers=None, **changes):
+def send(client, form, status=303, /, headers=None, **changes):
     """The answer to a form, with some fields filled in otherwise; None leaves one out."""
     pairs = [(name, changes.get(name, value)) for name, value in form["fields"]]
     pairs += [(name, value) for name, value in changes.items() if name not in dict(pairs)]

@@ -202,7 +202,7 @@ def chips_of(view):
 def simple_chip(view, name, title, choices):
     chosen = view.given.get(name)
     options = [(choice, view.link(**{name: choice}), choice == chosen) for choice in choices]
-    return {"name": name, "title": title, "choice": chosen, "clear": view.link(**{name: None}), "options": options}
+    return {"name": name, "title": title, "choice": chosen, "unset": view.link(**{name: None}), "options": options}
 
 
 def status_chip(view, statuses):
@@ -213,12 +213,12 @@ def status_chip(view, statuses):
     if request.context.is_admin:
         chip["options"].append(("deleted", view.link(status=None, deleted="true"), is_deleted))
     chip["choice"] = "deleted" if is_deleted else chip["choice"]
-    return {**chip, "clear": view.link(status=None, deleted=None)}
+    return {**chip, "unset": view.link(status=None, deleted=None)}
 
 
 def owner_chip(view, context):
     chosen = view.given.get("owner")
-    chip = {"name": "owner", "title": "Owner", "choice": chosen, "clear": view.link(owner=None), "options": []}
+    chip = {"name": "owner", "title": "Owner", "choice": chosen, "unset": view.link(owner=None), "options": []}
     if context.tenant is not None:
         mine = context.tenant
         chip["options"] = [("mine", view.link(owner=mine), chosen == mine)]
@@ -236,17 +236,17 @@ def size_chip(view):
     if choice is None and any(given.values()):
         choice = f"{given['size_min'] or 0} to {given['size_max'] or '…'} bytes"
     clear = view.link(size_min=None, size_max=None)
-    return {"name": "size", "title": "Size", "choice": choice, "clear": clear, "options": options}
+    return {"name": "size", "title": "Size", "choice": choice, "unset": clear, "options": options}
 
 
 def sort_chip(view):
     present = (view.query.sort_key, view.query.sort_dir)
     options = [(title, sort_link(view, *sort), sort == present) for title, sort in SORTS.items()]
-    return {"name": "sort", "title": "Order", "choice": None, "clear": None, "options": options}
+    return {"name": "sort", "title": "Order", "choice": None, "unset": None, "options": options}
 
 
 def other_chip(view, name):
     """A filter that only an address or a link of the dashboard sets."""
     title = name.removeprefix(queries.PROPERTY_PREFIX).replace("_", " ")
     choice = view.given[name]
-    return {"name": name, "title": title, "choice": choice, "clear": view.link(**{name: None}), "options": []}
+    return {"name": name, "title": title, "choice": choice, "unset": view.link(**{name: None}), "options": []}

@@ -6,6 +6,7 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+import database
 import migrations
 import models
 from cli import files
@@ -31,11 +32,11 @@ def export_images(file):
     A name that ends in .gz or .zst is compressed; - is standard output. Others may write meanwhile: what they
     change is not in it.
     """
-    database = current_app.settings.database
-    migrations.prepare(database)
-    path = database.connection.removeprefix("sqlite:///")
-    with files.writing(file, path) as target, models.reading():
-        rows = models.database.connection().execute(f"{SELECT} ORDER BY created_at, id")
+    settings = current_app.settings.database
+    migrations.prepare(settings)
+    path = settings.connection.removeprefix("sqlite:///")
+    with files.writing(file, path) as target, database.reading():
+        rows = database.database.connection().execute(f"{SELECT} ORDER BY created_at, id")
         exported = 0
         with progress_bar("export", count_images() if sys.stderr.isatty() else None) as show:
             for document, location_document, visibility, members, _, _ in rows:
@@ -48,4 +49,4 @@ def export_images(file):
 
 
 def count_images():
-    return models.database.connection().execute("SELECT count(*) FROM image").fetchone()[0]
+    return database.database.connection().execute("SELECT count(*) FROM image").fetchone()[0]

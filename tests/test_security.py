@@ -115,6 +115,7 @@ FIXED = {
         "rule",
         "table[part]",
     },
+    "database.py": {"statement"},
     "plans.py": {
         "'_by_name' if sort_key == 'name' else ''",
         "BOUNDS[name]",

@@ -9,7 +9,7 @@ import lists
 import models
 import web
 from errors import RegistryError
-from models import Image, Member
+from models import Member
 from ui import sessions
 from ui.pages import flavor, render
 from ui.words import masked_record
@@ -85,9 +85,3 @@ def curl_line(image_id):
     token = ' -H "X-Auth-Token: $REGISTRY_TOKEN"' if flavor() == "token" else ""
     place = url_for("v1.show_image", image_id=image_id, _external=True)
     return f"curl{token} {place}"
-
-
-def present(image_id):
-    """Its row, for a name to tell."""
-    with models.reading():
-        return Image.find(image_id, request.context)

@@ -8,8 +8,8 @@ from datetime import timedelta
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-import models
-from models import VISIBLE, audience_of
+import database
+from models import VISIBLE, audience_of, time_text
 
 # A million images take seconds. What took one second is shown for the next hundred, and read by one thread at a time.
 REMEMBERED_FACTOR, LONGEST_SECONDS = 100, 900
@@ -99,8 +99,8 @@ def tenant_in(part, context):
 
 def read_part(part, context):
     parameters = {"tenant": context.tenant}
-    with models.reading():
-        return tuple(models.execute(table[part], parameters).fetchall() for table in (KINDS, OWNERS, MONTHS))
+    with database.reading():
+        return tuple(database.execute(table[part], parameters).fetchall() for table in (KINDS, OWNERS, MONTHS))
 
 
 def merged(parts):
@@ -135,12 +135,12 @@ def wrong_of(context, looks_for_files=False):
 
 
 def read_wrong(audience, context, looks_for_files):
-    parameters = {"tenant": context.tenant, "before": models.time_text(DAY)}
-    with models.reading():
-        stuck = models.execute(STUCK[audience], parameters).fetchall()
-        duplicates = models.execute(DUPLICATES[audience], parameters).fetchall()
-        unplaced = models.execute(UNPLACED, ()).fetchall() if context.is_admin else []
-        places = models.execute(FILE_LOCATIONS, ()).fetchall() if looks_for_files else []
+    parameters = {"tenant": context.tenant, "before": time_text(DAY)}
+    with database.reading():
+        stuck = database.execute(STUCK[audience], parameters).fetchall()
+        duplicates = database.execute(DUPLICATES[audience], parameters).fetchall()
+        unplaced = database.execute(UNPLACED, ()).fetchall() if context.is_admin else []
+        places = database.execute(FILE_LOCATIONS, ()).fetchall() if looks_for_files else []
     lost = [(image_id, name) for image_id, name, url in places if is_lost(url)]
     return Wrong(stuck, unplaced, lost[: NAMED + 1], duplicates)
 
@@ -154,7 +154,7 @@ def is_lost(url):
 
 def remember(key, read):
     """(what ``read`` gives or gave, the seconds since then); while one reads it anew, others have the old one."""
-    key = (models.database.database, *key)
+    key = (database.database.database, *key)
     known = remembered.get(key)
     if known is not None and time.monotonic() < known[2]:
         return known[0], time.monotonic() - known[1]

@@ -127,6 +127,7 @@ class Held:
             self.require_unused()
         for companion in companions(self.path):
             companion.unlink(missing_ok=True)
+        sync_folder(self.path)  # else, after a loss of power, an old log could be back beside the new file
         part.replace(self.path)
         sync_folder(self.path)
         self.spoil()

@@ -93,6 +93,12 @@ class Application(Flask):
         """No view is asynchronous; to look would cost a twentieth of a request."""
         return func
 
+    def create_url_adapter(self, request):
+        """The path alone finds a route: Werkzeug would refuse a Host with a long label, and a wish to upgrade."""
+        if request is None:
+            return super().create_url_adapter(None)
+        return self.url_map.bind("localhost", request.root_path, None, "http", request.method, request.path)
+
     def preprocess_request(self):
         asked = request._get_current_object()
         given = asked.environ.get("HTTP_X_OPENSTACK_REQUEST_ID", "")

@@ -1,6 +1,7 @@
 """A hidden image is not betrayed by the time that its 404 takes: neither the client's, nor the server's at its work.
 
-The client's is all that an attacker has. The server's leaves out what other processes do meanwhile, so smaller differences show.
+The client's is all that an attacker has. The server's leaves out what other processes do meanwhile, and shows smaller
+differences.
 """
 
 import http.client

@@ -177,6 +177,7 @@ def create_app(settings: Settings | None = None) -> Application:
     host = development_host()
     if host is not None:
         serving.require_closed_host(settings.auth, host)
+        serving.require_repeats_told(settings.auth, "flask run")
         migrations.prepare(settings.database)
     app = Application("registry", settings, tokens.find_bearer)
     app.url_map.converters |= {"image_id": ImageIdConverter, "member_id": MemberIdConverter}

@@ -17,8 +17,8 @@ from types import SimpleNamespace
 import pytest
 from conftest import IMAGE, ROOT, answer_to, clean_environment, environment, free_port
 
+import database
 import migrations
-import models
 import tokens
 from config import read_settings
 
@@ -367,8 +367,8 @@ def test_flask_run_drops_names_with_underscores_and_takes_no_token_that_comes_tw
 
     try:
         first_answer(process, f"http://127.0.0.1:{port}/images")
-        with closing(models.database):
-            models.open_database(read_settings(variables).database)
+        with closing(database.database):
+            database.open_database(read_settings(variables).database)
             _, token = tokens.create("acme", ["member"])
         statuses = [
             answer_to(SimpleNamespace(port=port), *lines)

@@ -196,7 +196,7 @@ def test_the_root_leads_browsers_to_the_pages_and_answers_all_others_as_ever(cli
 
     assert (answer.status_code, answer.headers.get("Location")) == ((302, "/ui/images") if leads else (200, None))
     assert leads or answer.data == client.get("/images?limit=1").data
-    assert "Accept" in answer.headers["Vary"]
+    assert "Accept" in answer.headers.getlist("Vary")[-1]
     assert "Vary" not in client.get("/images", headers={"Accept": "text/html"}).headers
 
 

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 import orjson
-from flask import request, url_for
+from flask import request
 
 import lists
 import models
@@ -11,7 +11,7 @@ import web
 from errors import RegistryError
 from models import Member
 from ui import sessions
-from ui.pages import flavor, render
+from ui.pages import api_url, flavor, render
 from ui.words import masked_record
 
 try:
@@ -49,7 +49,7 @@ def show_image(image_id):
 def show_json(image_id):
     """As the API shows it to this caller, for who has a session and no token at hand."""
     seen = see(image_id)
-    return web.answer(orjson.dumps({"image": seen.record}), {"ETag": f'"{seen.tag}"'})
+    return web.answer(orjson.dumps({"image": seen.record}), [("ETag", f'"{seen.tag}"')])
 
 
 def image_page(seen, status=200, refusal=None, entered=None):
@@ -83,5 +83,4 @@ def history_of(image_id, seen):
 
 def curl_line(image_id):
     token = ' -H "X-Auth-Token: $REGISTRY_TOKEN"' if flavor() == "token" else ""
-    place = url_for("v1.show_image", image_id=image_id, _external=True)
-    return f"curl{token} {place}"
+    return f"curl{token} {api_url('v1.show_image', image_id=image_id)}"

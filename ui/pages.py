@@ -55,6 +55,7 @@ class Page(JSONResponse):
     """HTML or an asset: its headers say themselves what a browser may do with it, unlike JSON's."""
 
     default_mimetype = "text/html"
+    automatically_set_content_length = True
 
     def get_wsgi_response(self, environ):
         return Response.get_wsgi_response(self, environ)
@@ -62,7 +63,14 @@ class Page(JSONResponse):
 
 def render(template, status=200, /, **values):
     """A page; what htmx asks for is the part that it replaces."""
-    shown = {"words": words, "htmx": json.dumps(HTMX), "reader": request.context, "flavor": flavor(), **values}
+    shown = {
+        "words": words,
+        "htmx": json.dumps(HTMX),
+        "reader": request.context,
+        "flavor": flavor(),
+        "api_url": api_url,
+        **values,
+    }
     return with_cookies(Page(render_template(template, **shown), status, PAGE_HEADERS))
 
 
@@ -85,6 +93,12 @@ def flavor():
 def is_part():
     """Whether htmx asks, for its part of the page."""
     return request.headers.get("HX-Request") == "true" and "HX-History-Restore-Request" not in request.headers
+
+
+def api_url(endpoint, **values):
+    """Where a command asks the API, by the name that this page was asked under."""
+    host = request.environ.get("HTTP_HOST") or "localhost"
+    return f"{request.scheme}://{host}{url_for(endpoint, **values)}"
 
 
 def asked_url():

@@ -113,6 +113,20 @@ def test_an_edit_changes_what_it_changes_and_no_more(client, make_image):
     }
 
 
+def test_locations_that_look_alike_when_masked_stay_apart_and_a_changed_one_must_be_whole(client, make_image):
+    urls = ["https://a:1@h/x", "https://b:2@h/x", "https://c:3@h/y"]
+    image = make_image(locations=urls)
+    form = visit(client, f"/ui/images/{image['id']}/edit").form_to("/edit")
+    shown = dict(form["fields"])["locations"]
+
+    refused = send(client, form, 400, locations=shown.replace("/y", "/z"))
+    send(client, form, locations=shown.replace("https://•••@h/y", "https://d:4@h/z"))
+
+    assert "Must be whole where it is new or changed" in refused.text
+    stored = [entry["url"] for entry in show(client, image["id"])["location_data"]]
+    assert stored == [*urls[:2], "https://d:4@h/z"]
+
+
 def test_an_edit_that_changes_nothing_is_none(client, make_image):
     image = make_image(properties={"a": "b"}, location="https://u:p@h/a")
 

@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime
+from urllib.parse import urlencode
 
 import pytest
 from pages import send, visit
@@ -174,6 +175,69 @@ def test_an_address_that_cannot_be_read_is_a_page_that_says_what(client, view):
 @pytest.mark.parametrize("path", ["/ui/nowhere", "/ui/images/x", "/ui/images/x/edit", "/ui/a/b/c"])
 def test_what_is_not_there_is_a_page_too(client, path):
     assert "Nothing here" in visit(client, path, 404).text
+
+
+@pytest.mark.parametrize("path", ["/ui", "/ui/images", "/ui/dashboard", "/ui/nowhere"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_a_page_that_takes_no_form_says_so_as_a_page(client, method, path):
+    response = client.open(path, method=method)
+
+    assert (response.status_code, response.mimetype) == (405, "text/html")
+    assert response.headers["Allow"] == "GET, HEAD, OPTIONS"
+
+
+ODD = (
+    "",
+    "0",
+    "-1",
+    "9" * 50,
+    "null",
+    "NaN",
+    "\0",
+    "é",
+    "\ud800",
+    "%",
+    "a" * 3000,
+    "' OR 1=1 --",
+    "*",
+    '"',
+    "[]",
+    "..",
+    "true",
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "q",
+            "status",
+            "disk_format",
+            "visibility",
+            "owner",
+            "size_min",
+            "size_max",
+            "checksum",
+            "protected",
+            "deleted",
+        ),
+        *("changes-since", "property-", "property-a", "sort_key", "sort_dir", "limit", "marker", "position", "before"),
+    ],
+)
+def test_odd_addresses_are_answered_by_pages_and_never_by_mistakes(client, make_image, name):
+    image = make_image()
+    fuller = {"marker": image["id"]} if name in ("before", "position") else {}
+
+    statuses = {}
+    for value in ODD:
+        query = urlencode({**fuller, name: value}, errors="surrogatepass")
+        for headers in ({}, {"HX-Request": "true"}):
+            response = client.get(f"/ui/images?{query}", headers=headers)
+            statuses[value] = response.status_code
+            assert response.mimetype == "text/html"
+
+    assert set(statuses.values()) <= {200, 400}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The pages at /ui: the door of the wing, with its routes; they ask the same modules as the API's."""
 
 from flask import Blueprint, request, url_for
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from errors import NotFound, RegistryError, Unauthorized
 from ui import changes, dashboard, image, listing, refusals, sessions, signing
@@ -98,9 +98,13 @@ def sign_out():
     return signing.sign_out()
 
 
-@entrance.get("/<path:rest>")
-def show_nothing(rest):
-    raise NotFound("There is no such page.")
+@entrance.route("/<path:rest>", methods=["GET", "POST", "PUT", "DELETE"])
+@entrance.route("/", methods=["POST", "PUT", "DELETE"])
+def show_nothing(rest=""):
+    """What no other route takes: a page that is none, or that takes no form."""
+    if request.method in ("GET", "HEAD"):
+        raise NotFound("There is no such page.")
+    raise MethodNotAllowed(["GET", "HEAD", "OPTIONS"])
 
 
 for blueprint in (pages, entrance):

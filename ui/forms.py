@@ -8,7 +8,7 @@ from flask import request
 from errors import Invalid, TooLarge, UnsupportedMediaType
 from schemas import is_clean
 from ui import sessions
-from ui.words import masked
+from ui.words import HIDDEN, masked
 from web import read_chunks
 
 FORM_TYPE = "application/x-www-form-urlencoded"
@@ -126,9 +126,17 @@ def body_of(values, record=None) -> dict[str, Any]:
 
 
 def locations_of(text, record):
-    """Those that are there stay as they are, with what the page has masked and their metadata."""
-    stored = {masked(entry["url"]): entry for entry in (record["location_data"] if record else ())}
-    return [stored.get(line, {"url": line}) for line in text.split("\n") if line]
+    """Those that are there stay as they are, with what the page has masked and their metadata.
+
+    Raises Invalid for a line that was changed with something still masked in it.
+    """
+    stored: dict[str, list] = {}
+    for entry in record["location_data"] if record else ():
+        stored.setdefault(masked(entry["url"]), []).append(entry)
+    locations = [stored[line].pop(0) if stored.get(line) else {"url": line} for line in text.split("\n") if line]
+    if any(HIDDEN in location["url"] for location in locations):
+        raise Invalid({"locations": [f"Must be whole where it is new or changed: {HIDDEN} stands for what is stored."]})
+    return locations
 
 
 def properties_of(values, record):

@@ -13,7 +13,7 @@ logger = logging.getLogger("registry")
 
 DETAILS = {
     404: "There is no such page, or nothing that you may see.",
-    405: "This page is there to be read.",
+    405: "This page is there to be read: it takes no form.",
 }
 
 
@@ -43,7 +43,8 @@ def show_unauthorized(error):
 
 
 def show_http_error(error):
-    return problem_page(error.code, DETAILS.get(error.code, HTTPStatus(error.code).phrase + "."))
+    allowed = {"Allow": ", ".join(error.valid_methods)} if error.code == 405 else {}
+    return problem_page(error.code, DETAILS.get(error.code, HTTPStatus(error.code).phrase + "."), allowed)
 
 
 def show_mistake(error):

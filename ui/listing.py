@@ -8,6 +8,7 @@ from flask import request, url_for
 
 import lists
 import queries
+from errors import Invalid
 from ui import counting, sessions
 from ui.pages import is_part, render
 
@@ -109,10 +110,12 @@ def read_view():
     if "q" in asked and "q" not in queries.LIST_PARAMETERS:
         asked["name"] = asked.pop("q")
     visibility = asked.pop("visibility", None)
+    if visibility not in (None, "public", "private"):
+        raise Invalid({"visibility": ["Must be public or private."]})
     if context.is_admin:
         asked["is_public"] = {"public": "true", "private": "false"}.get(visibility, "none")
     query = queries.parse_list_query(urlencode(asked, errors="surrogateescape").encode(), context.is_admin, api)
-    if not context.is_admin and visibility in ("public", "private"):
+    if not context.is_admin and visibility is not None:
         query = query._replace(is_public=visibility == "public")
     return View(given, query, "before" in dict(pairs) and query.marker is not None)
 

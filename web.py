@@ -124,7 +124,7 @@ class Application(Flask):
         super().__init__(name, static_folder=None)
         self.settings = settings
         self.find_bearer = find_bearer
-        self.identifiers = {}  # blueprint → function of a request that says who asks, where that is not by headers
+        self.identifiers = {}  # endpoint → function of a request that says who asks, where that is not by headers
         self.bodies = schemas.ImageBodies(settings.api)
         self.guard = Guard(settings)
         self.known_routes = {}
@@ -161,7 +161,7 @@ class Application(Flask):
         if self.guard.origins and self.guard.is_preflight(environ):
             return no_content()
         if asked.method != "OPTIONS":
-            identify_caller = self.identifiers.get(asked.blueprint, self.identify)
+            identify_caller = self.identifiers.get(asked.endpoint, self.identify)
             asked.context = identify_caller(asked)
         return super().preprocess_request() if self.before_request_funcs else None
 

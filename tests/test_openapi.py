@@ -210,12 +210,14 @@ LISTS = [
     ("owner", "?limit=x", {}, 400),
     ("unknown", "", {}, 401),
 ]
+BROWSER = {"headers": {"Accept": "text/html"}}
 SEND = {"image": {"name": "new"}}
 LARGE = {"data": " " * 2**20 + "{}", **JSON}
 COMPLETE = {("/images", "post"): {"json": {"image": IMAGE}}}
 STALE = {"headers": {"If-Match": '"1"'}}
 ANSWERS = {
-    **{(path, method): LISTS for path in ("/", "/images", "/images/detail") for method in ("get", "head")},
+    **{(path, method): LISTS for path in ("/images", "/images/detail") for method in ("get", "head")},
+    **{("/", method): [*LISTS, ("unknown", "", BROWSER, 302)] for method in ("get", "head")},
     ("/images", "post"): [
         ("owner", "", {"json": {"image": IMAGE}}, 200),
         ("owner", "", {"json": {}}, 400),

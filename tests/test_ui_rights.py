@@ -230,6 +230,13 @@ def sign_in(client, text, place="", status=303):
     return send(client, form, status, token=text)
 
 
+def test_a_browser_at_the_root_is_led_to_the_pages_before_it_says_who_it_is(token_client):
+    client, _ = token_client()
+
+    assert client.get("/", headers={"Accept": "text/html"}).location == "/ui/images"
+    assert client.get("/").status_code == 401
+
+
 def test_who_has_no_session_is_led_to_sign_in_and_back(token_client):
     client, (_, text) = token_client()
 

@@ -1,8 +1,9 @@
 """The pages at /ui: the door of the wing, with its routes; they ask the same modules as the API's."""
 
-from flask import Blueprint, request, url_for
+from flask import Blueprint, current_app, request, url_for
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from context import ANONYMOUS
 from errors import NotFound, RegistryError, Unauthorized
 from ui import changes, dashboard, image, listing, refusals, sessions, signing
 from ui.assets import asset_url, assets
@@ -119,19 +120,30 @@ def register(app):
     app.register_blueprint(pages)
     app.register_blueprint(entrance)
     app.register_blueprint(assets)
-    app.identifiers |= {
-        pages.name: sessions.identify_visitor,
-        entrance.name: sessions.identify_nobody,
-        assets.name: sessions.identify_nobody,
-    }
+    identifiers = {pages.name: sessions.identify_visitor}
+    identifiers |= dict.fromkeys((entrance.name, assets.name), sessions.identify_nobody)
+    for endpoint in app.view_functions:
+        blueprint = endpoint.partition(".")[0]
+        if blueprint in identifiers:
+            app.identifiers[endpoint] = identifiers[blueprint]
+    app.identifiers["v1.list_images_at_root"] = identify_at_root
     app.jinja_env.globals["asset_url"] = asset_url
+
+
+def identify_at_root(asked):
+    """A browser is led to the pages before anybody asks who it is."""
+    return ANONYMOUS if is_browser(asked) else current_app.identify(asked)
 
 
 def redirect_browser():
     """The way to the pages, where a browser asks for the root; else None."""
-    accepted = request.accept_mimetypes
-    if accepted.best_match(("application/json", "text/html")) != "text/html":
+    if not is_browser(request):
         return None
     response = see_other(url_for("ui.list_images"))
     response.status_code = 302
     return response
+
+
+def is_browser(asked):
+    """Whether HTML is asked for, more than JSON."""
+    return asked.accept_mimetypes.best_match(("application/json", "text/html")) == "text/html"

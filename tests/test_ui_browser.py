@@ -8,7 +8,6 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 import database
-import models
 import tokens
 
 AXE = (ROOT / "tests" / "vendor" / "axe.min.js").read_text(encoding="utf-8")
@@ -222,7 +221,6 @@ def test_an_image_lives_through_its_forms(browser, site):
     assert [entry for entry in console(browser) if "400 (BAD REQUEST)" not in entry] == []
 
 
-@pytest.mark.skipif(not hasattr(models.Image, "undelete"), reason="nothing can be undeleted yet")
 def test_a_deletion_is_undone(browser, site):
     image = site.images[3]
     browser.get(f"{site.url}/ui/images/{image['id']}/delete")

@@ -3,8 +3,6 @@
 import pytest
 from pages import Page, send, visit
 
-from models import Image
-
 
 def show(client, image_id):
     return client.get(f"/images/{image_id}").json["image"]
@@ -212,7 +210,6 @@ def test_a_protected_image_is_not_deleted_until_it_is_unprotected(client, make_i
     assert show(client, image["id"])["deleted"] is True
 
 
-@pytest.mark.skipif(not hasattr(Image, "undelete"), reason="nothing can be undeleted yet")
 def test_a_deletion_is_confirmed_told_and_undone_by_an_admin(client, make_image):
     image = make_image(name="mistake")
 
@@ -234,6 +231,25 @@ def test_who_is_no_admin_is_told_that_it_cannot_be_undone(client_as, make_image)
     assert "you cannot undo it" in asked.text
     assert "Only an admin can bring it back" in told.text
     assert [form for form in told.forms if form["action"].endswith("/undelete")] == []
+
+
+def test_what_was_changed_is_told_to_the_owner_and_to_nobody_else(client_as, make_image):
+    image = make_image(name="old", owner="owner", is_public=True, properties={"a": "1", "b": "2"})
+    owner = client_as("owner")
+    changes = {"name": "new <b>", "protected": True, "location": "https://user:word@host/a"}
+    owner.put(f"/images/{image['id']}", json={"image": {**changes, "properties": {"a": "3"}}})
+    owner.put(f"/images/{image['id']}/members/friend", json={"member": {"can_share": True}})
+
+    told = visit(owner, f"/ui/images/{image['id']}").text.partition(" History ")[2]
+    others = visit(client_as("stranger"), f"/ui/images/{image['id']}")
+
+    assert "shared by owner member friend : – → yes" in told
+    assert "updated by owner name: old → new <b>" in told
+    assert "protected: no → yes" in told
+    assert "property a : 1 → 3" in told
+    assert "created by an admin" in told
+    assert "word" not in told
+    assert "History" not in others.text
 
 
 def test_a_quota_is_told_with_the_form_kept(client_as, make_client):

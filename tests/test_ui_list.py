@@ -88,6 +88,23 @@ def test_a_view_has_what_fits_its_address_and_names_its_filter(client, make_imag
     assert view.startswith("q=") or link_of(page, **{"class": "unset"}) == "/ui/images"
 
 
+def test_a_search_finds_the_beginnings_of_names_values_and_ids(client, make_image):
+    image = make_image(name="Debian-13 generic", properties={"os_distro": "debian", "note": "Größe XL"})
+    make_image(name="other")
+
+    for search in ("deb", "generic debian", "13 gen", "größ", image["id"][:8]):
+        assert rows(visit(client, f"/ui/images?{urlencode({'q': search})}")) == [image["id"]]
+    assert rows(visit(client, "/ui/images?q=ebian")) == []
+
+
+def test_a_view_tells_how_many_it_has_altogether(client, many):
+    first = visit(client, "/ui/images")
+
+    assert "25 of 60" in first.text
+    assert "10 of 60" in visit(client, link_of(visit(client, link_of(first, rel="next")), rel="next")).text
+    assert "20 of 20" in visit(client, "/ui/images?name=a").text
+
+
 def test_filters_add_up_and_each_can_be_taken_away(client, make_image):
     make_image(disk_format="iso")
     page = visit(client, "/ui/images?q=cirros&status=active&sort_key=name&sort_dir=asc")

@@ -134,7 +134,7 @@ def unshare_image(image_id):
     Member.require_shareable(image_id, request.context)
     fields = read_form()
     try:
-        Member.remove(image_id, first(fields, "member_id"), request.context)
+        Member.remove(image_id, first(fields, "member_id"), request.context, request.settings.api)
     except NotFound:
         see(image_id)
     return done("unshared", see(image_id).record)
@@ -166,7 +166,7 @@ def delete_image(image_id):
     Image.require_changeable(image_id, request.context)
     fields = read_form()
     try:
-        row = Image.remove(image_id, request.context, ETags([first(fields, "tag")]))
+        row = Image.remove(image_id, request.context, request.settings.api, ETags([first(fields, "tag")]))
     except REFUSALS as error:
         return delete_page(see(image_id), error)
     return done("deleted", row, url_for("ui.list_images"))
@@ -176,4 +176,8 @@ def undelete_image(image_id):
     """For admins: others do not see what is deleted."""
     Image.require_changeable(image_id, request.context)
     read_form()
-    return attempted(image_id, lambda: done("undeleted", Image.undelete(image_id, request.context, None)))
+
+    def undelete():
+        return done("undeleted", Image.restore(image_id, request.context, request.settings.api, None))
+
+    return attempted(image_id, undelete)

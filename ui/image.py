@@ -8,16 +8,10 @@ from flask import request
 import lists
 import models
 import web
-from errors import RegistryError
-from models import Member
+from models import Image, Member
 from ui import sessions
 from ui.pages import api_url, flavor, render
 from ui.words import masked_record
-
-try:
-    from history import History
-except ImportError:
-    History = None
 
 
 class Seen(NamedTuple):
@@ -63,22 +57,12 @@ def image_page(seen, status=200, refusal=None, entered=None):
         "raw": orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode(),
         "members": members,
         "may_share": may_share and not image["deleted"],
-        "history": history_of(image["id"], seen),
+        "history": Image.history_of(image["id"], context) if seen.is_owner else None,
         "curl": curl_line(image["id"]),
         "form_token": sessions.form_token,
         "notice": sessions.take_notice(),
     }
     return render("image.html", status, seen=seen, refusal=refusal, entered=entered or {}, **values)
-
-
-def history_of(image_id, seen):
-    """[change], or None where the caller may not know."""
-    if not seen.is_owner or History is None:
-        return None
-    try:
-        return History.list_of(image_id, request.context)
-    except RegistryError:
-        return None
 
 
 def curl_line(image_id):

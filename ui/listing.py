@@ -9,7 +9,7 @@ from flask import request, url_for
 import lists
 import queries
 from errors import Invalid
-from ui import counting, sessions
+from ui import sessions
 from ui.pages import is_part, render
 
 PAGE_SIZES = (25, 50, 100, 250)
@@ -71,7 +71,7 @@ class Listing(NamedTuple):
 def show_list():
     view = read_view()
     listing = read_listing(view)
-    total = counting.count_images(view.query, request.context)
+    total = total_of(view, listing)
     template = "_view.html" if is_part() else "list.html"
     response = render(
         template,
@@ -88,6 +88,14 @@ def show_list():
     if is_part():
         response.headers["HX-Push-Url"] = asked_link(view)
     return response
+
+
+def total_of(view, listing):
+    """As text: how many images the whole view has, as far as that is worth counting."""
+    if view.query.marker is None and listing.following is None:
+        return f"{len(listing.images):,}"
+    count = lists.count_images(view.query, request.context)
+    return f"{count:,}" if count <= lists.MOST_COUNTED else f"{lists.MOST_COUNTED:,}+"
 
 
 def asked_link(view):
@@ -107,8 +115,6 @@ def read_view():
     given = {name: value for name, value in pairs if value and is_known(name, known)}
     place = {name: value for name, value in pairs if name in ("marker", "position") and value}
     asked = {"limit": PAGE_SIZES[0], **given, **place}
-    if "q" in asked and "q" not in queries.LIST_PARAMETERS:
-        asked["name"] = asked.pop("q")
     visibility = asked.pop("visibility", None)
     if visibility not in (None, "public", "private"):
         raise Invalid({"visibility": ["Must be public or private."]})

@@ -73,19 +73,10 @@ def counted(count, noun):
 
 
 def told(value):
-    """A value of the history in one line, locations masked."""
+    """A value of the history, in one line."""
     if value is None or value == "":
         return "nothing"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, list):
-        return ", ".join(map(told, value)) or "nothing"
-    if isinstance(value, dict):
-        return (
-            masked(value["url"])
-            if "url" in value
-            else ", ".join(f"{name}: {told(part)}" for name, part in value.items())
-        )
     text = str(value)
-    text = masked(text) if ":" in text else text
     return text if len(text) <= LONGEST_TOLD else f"{text[:LONGEST_TOLD]}…"

@@ -279,13 +279,14 @@ def test_restore_never_applies_a_log_without_its_database(run, catalogue, databa
     assert dump_of(database_path) == before
 
 
-def leave_a_log(path):
+def leave_a_log(path, statement="UPDATE image SET name = 'in the log'"):
     """As a process does that is killed after a commit."""
     code = """import os, sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("UPDATE image SET name = 'in the log'")
+connection.execute("PRAGMA foreign_keys = 1")
+connection.execute(sys.argv[2])
 os._exit(0)"""
-    subprocess.run([FLASK[0].with_name("python"), "-c", code, path], check=True)
+    subprocess.run([FLASK[0].with_name("python"), "-c", code, path, statement], check=True)
     assert path.with_name("registry.db-wal").stat().st_size
 
 

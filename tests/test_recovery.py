@@ -7,6 +7,7 @@ import stat
 import subprocess
 import threading
 from contextlib import closing
+from datetime import timedelta
 from itertools import count
 
 import pytest
@@ -17,6 +18,7 @@ from test_migrations import insert_first_rows, rows_of
 import checks
 import migrations
 import models
+from cli import purging
 
 SECRET = "swift+https://user:secret@store/1"
 WELL = "checked {} images: all is well\n"
@@ -453,9 +455,15 @@ def test_purge_goes_in_small_transactions_over_many_images(run, client, database
     )
     assert run("import", "-", content=rows)[0] == 0
 
-    assert run("purge", "--older-than", "0m", "--yes")[2].endswith("\npurged 1000\n")
+    connection, statements = models.database.connection(), []
+    connection.set_trace_callback(statements.append)
+    assert purging.purge(models.time_text(timedelta()), 1000) == 1000
+    connection.set_trace_callback(None)
 
     assert rows_of(database_path, "SELECT count(*), sum(deleted) FROM image") == [(500, 0)]
+    transactions = "\n".join(statements).split("BEGIN")[1:]
+    removed = [set(re.findall(r"^DELETE FROM image WHERE pk = \d+", text, re.MULTILINE)) for text in transactions]
+    assert max(map(len, removed)) == purging.AT_ONCE
 
 
 @pytest.mark.parametrize("duration", ["30", "d", "-1d", "1.5h", "30y", "30 d", "99999d"])

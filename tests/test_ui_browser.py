@@ -51,7 +51,9 @@ def violations(browser):
 
 
 def overflow(browser):
-    return browser.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    """How many pixels the page is wider than the window, if it is."""
+    script = "const page = document.documentElement; return Math.max(0, page.scrollWidth - page.clientWidth)"
+    return browser.execute_script(script)
 
 
 def hosts(browser):

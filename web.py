@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import time
 import uuid
 from contextlib import suppress
 from http import HTTPStatus
@@ -42,6 +43,7 @@ class AskedRequest(Request):
     settings = None
     bodies = None
     taken = 0  # bytes of the body that were read
+    began = 0.0
 
 
 class JSONResponse(Response):
@@ -84,6 +86,10 @@ class Application(Flask):
         super().__init__(name, static_folder=None)
         self.settings = settings
         self.find_bearer = find_bearer
+        self.identifiers = {}  # blueprint → function of a request that says who asks, where that is not by headers
+        self.hostless = frozenset()  # blueprints that answer whatever the Host
+        self.begin_serving = None  # a function of the worker's board and slot
+        self.observe = None  # a function of a request and its answer, while it serves
         self.bodies = schemas.ImageBodies(settings.api)
         self.guard = Guard(settings)
         self.url_map.strict_slashes = False
@@ -95,15 +101,22 @@ class Application(Flask):
 
     def preprocess_request(self):
         asked = request._get_current_object()
+        asked.began = time.perf_counter()
         given = asked.environ.get("HTTP_X_OPENSTACK_REQUEST_ID", "")
         asked.request_id = given if REQUEST_ID.fullmatch(given) else f"req-{uuid.uuid4()}"
         asked.settings, asked.bodies = self.settings, self.bodies
-        self.guard.require_allowed(asked.environ)
+        blueprint = asked.blueprint
+        if blueprint not in self.hostless:
+            self.guard.require_allowed(asked.environ)
         if self.guard.origins and self.guard.is_preflight(asked.environ):
             return no_content()
         if asked.method != "OPTIONS":
-            asked.context = identify(asked.environ, self.settings.auth, self.find_bearer)
+            identify_caller = self.identifiers.get(blueprint, self.identify)
+            asked.context = identify_caller(asked)
         return super().preprocess_request() if self.before_request_funcs else None
+
+    def identify(self, asked):
+        return identify(asked.environ, self.settings.auth, self.find_bearer)
 
     def process_response(self, response):
         asked = request._get_current_object()
@@ -112,7 +125,11 @@ class Application(Flask):
         response.headers["X-Openstack-Request-Id"] = asked.request_id
         if self.guard.origins:
             response.headers.extend(self.guard.sharing_headers(asked.environ))
-        return super().process_response(response) if self.after_request_funcs else response
+        if self.after_request_funcs:
+            response = super().process_response(response)
+        if self.observe is not None:
+            self.observe(asked, response)
+        return response
 
 
 def answer(content, headers=None, status=200, prepared=()):
@@ -120,6 +137,10 @@ def answer(content, headers=None, status=200, prepared=()):
     response = JSONResponse(content, status, headers)
     response.prepared_headers = prepared
     return response
+
+
+def answer_json(content, status=200):
+    return answer(orjson.dumps(content), status=status)
 
 
 def no_content():

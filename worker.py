@@ -115,7 +115,9 @@ class RegistryWorker(ThreadWorker):
     bounds the arriving of a request, and the sending of its answer.
     """
 
-    request_timeout = 30  # gunicorn.conf.py sets it
+    # gunicorn.conf.py sets these
+    request_timeout = 30
+    board = slot = None
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -130,6 +132,7 @@ class RegistryWorker(ThreadWorker):
         """WSGI joins the values of a header that comes twice: mark which ones did, in ``registry.repeated_headers``."""
         super().load_wsgi()
         application = self.wsgi
+        application.begin_serving(self.board, self.slot)
 
         def marking_application(environ, start_response):
             names = [name for name, _ in start_response.__self__.req.headers]

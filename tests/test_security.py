@@ -20,6 +20,8 @@ TAKERS = {"execute": 0, "executemany": 0, "executescript": 0, "execute_sql": 0, 
 # What may stand in a statement beside literal text: constants, names of columns and filters out of tables of ours,
 # numbers counted by us. Whoever adds to this has asked where the value comes from.
 FIXED = {
+    "monitoring.py": {"COUNT"},
+    "stopwatch.py": {"self"},  # the statement is handed on as it is
     "tokens.py": {"FIND", "INSERT", "LIST", "patience"},
     "migrations/0005_tokens.py": {"', '.join(columns)"},
     "checks.py": {

@@ -1,0 +1,148 @@
+"""What watches over the registry: /healthcheck, /metrics, and what is counted and logged of each request."""
+
+import logging
+import re
+import sys
+import time
+from contextlib import suppress
+
+from flask import Blueprint, current_app, request
+
+import database
+import health
+import logs
+import metrics
+from board import Board
+from context import ANONYMOUS
+from documents import DELETED
+from errors import RegistryError, Unauthorized
+from web import JSONResponse, answer_json
+
+COUNT = "SELECT shelf, status, count(*) FROM image GROUP BY shelf, status"
+STATUSES = ("queued", "saving", "active", "killed", "deleted")
+
+checks = Blueprint("checks", __name__)
+counts = Blueprint("counts", __name__)
+
+logger = logging.getLogger("registry")
+
+
+@checks.get("/healthcheck")
+def check_health():
+    """That a worker answers; with ?detail, whether it can do its work."""
+    if "detail" not in request.args:
+        return answer_json({"status": "ok"})
+    report = monitor().health.report()
+    is_ready = health.is_ready(report)
+    return answer_json({"status": "ok" if is_ready else "failing", "checks": report}, 200 if is_ready else 503)
+
+
+@counts.get("/metrics")
+def show_metrics():
+    """What was counted, for Prometheus."""
+    content, content_type = metrics.encode(monitor().collector, request.headers.get("Accept", ""))
+    return JSONResponse(content, content_type=content_type)
+
+
+def monitor():
+    return current_app.extensions["monitor"]
+
+
+class Monitor:
+    """Of one application; before somebody serves it, it counts and logs nothing."""
+
+    def __init__(self, app):
+        self.app, self.settings = app, app.settings
+        self.health = health.Health(app.settings.database)
+        self.images = metrics.Kept(count_images)
+        self.collector = metrics.Collector(Board(1), metrics.Layout(()), self.gauges)
+        self.names, self.count, self.log = {}, None, None
+
+    def attend(self, board=None, slot=None):
+        """This process serves: count on ``board``, or on one of its own, and log."""
+        logs.configure(self.settings.log, "registry")
+        self.names = {rule.rule: shown_route(rule.rule) for rule in self.app.url_map.iter_rules()}
+        if board is None:  # Flask's development server: it is one process
+            board = Board(1)
+            slot = board.take()
+            logs.take_over_werkzeug(self.settings.log)
+        if self.settings.log.requests:
+            self.log = logs.RequestLog(self.settings.log, sys.stderr.fileno()).write
+        if self.settings.server.metrics != "off":
+            self.count = self.begin_counting(board, slot)
+        if self.count or self.log:
+            self.app.observe = self.observe
+
+    def begin_counting(self, board, slot):
+        """The function that counts a request, or None where the cells mean something else to other workers."""
+        layout = metrics.Layout(set(self.names.values()))
+        if slot is None or not board.agrees(layout.mark):
+            logger.error("This worker counts nothing for /metrics: restart the server.")
+            return None
+        self.collector = metrics.Collector(board, layout, self.gauges)
+        return metrics.counter(layout, board.slot(slot))
+
+    def observe(self, asked, response):
+        """A request has its answer."""
+        seconds = time.perf_counter() - asked.began
+        rule = asked.url_rule
+        route = metrics.UNMATCHED if rule is None else self.names[rule.rule]
+        status = response.status_code
+        if self.count is not None:
+            self.count(route, asked.method, status, seconds)
+        if self.log is not None:
+            self.log(asked, status, length_of(asked, response), route, seconds)
+
+    def gauges(self):
+        """What cannot be found is not shown, and /healthcheck?detail says why."""
+        with suppress(OSError, RegistryError):
+            file, log = health.sizes(self.health.path)
+            yield "registry_database_bytes", "The database's file.", file, None
+            yield "registry_wal_bytes", "The write-ahead log beside it.", log, None
+            yield "registry_disk_free_bytes", "What is left on its disk.", health.free_bytes(self.health.path), None
+            yield "registry_images", "Images by status; deleted ones as such.", self.images.get(), "status"
+
+
+def count_images():
+    """{status: how many}. A million take a tenth of a second, of an index that is in memory."""
+    found = dict.fromkeys(STATUSES, 0)
+    with database.translated_errors():
+        rows = database.execute(COUNT, ()).fetchall()
+    for shelf, status, number in rows:
+        found["deleted" if shelf >= DELETED else status] += number
+    return found
+
+
+def length_of(asked, response):
+    """Of the answer's body; those that are lists are not asked for their header, which takes longer."""
+    if asked.method == "HEAD":
+        return 0
+    content = response.response
+    return sum(map(len, content)) if type(content) is list else response.content_length or 0
+
+
+def shown_route(rule):
+    """As the OpenAPI document writes it."""
+    return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)
+
+
+def identify_scraper(asked):
+    """Who may see the counts: whoever is identified, unless ``[server] metrics`` says anyone."""
+    if current_app.settings.server.metrics == "anyone":
+        return ANONYMOUS
+    context = current_app.identify(asked)
+    if not context.is_authenticated:
+        raise Unauthorized("The counts are for callers that are known: send a token, or set [server] metrics = anyone.")
+    return context
+
+
+def register(app):
+    """The routes, and what they and whoever serves ask."""
+    monitor = Monitor(app)
+    app.extensions["monitor"], app.begin_serving = monitor, monitor.attend
+    app.register_blueprint(checks)
+    app.hostless = frozenset({checks.name})
+    app.identifiers[checks.name] = lambda asked: ANONYMOUS
+    if app.settings.server.metrics != "off":
+        app.register_blueprint(counts)
+        app.identifiers[counts.name] = identify_scraper

@@ -132,7 +132,8 @@ class RegistryWorker(ThreadWorker):
         """WSGI joins the values of a header that comes twice: mark which ones did, in ``registry.repeated_headers``."""
         super().load_wsgi()
         application = self.wsgi
-        application.begin_serving(self.board, self.slot)
+        if begin_serving := getattr(application, "begin_serving", None):
+            begin_serving(self.board, self.slot)
 
         def marking_application(environ, start_response):
             names = [name for name, _ in start_response.__self__.req.headers]

@@ -11,6 +11,7 @@ import orjson
 HUMAN_LINE = "%(asctime)s [%(process)d] [%(levelname)s] %(message)s"
 HUMAN_TIME = "[%Y-%m-%d %H:%M:%S %z]"
 JSON_OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
+WRITTEN_WHOLE = 4096  # PIPE_BUF of Linux
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 
 
@@ -48,53 +49,64 @@ def configure(log, name):
 
 
 class RequestLog:
-    """One line a request, in one write each, so that lines of several workers do not mix.
+    """One line a request. Lines are written whole, and so many at once as a pipe takes without mixing in another's.
 
-    Nothing of it comes from the client but the request id, which has been checked, and the tenant: the route stands
-    for the path, since paths hold ids, and queries hold what is searched for. It goes by no logger: those take ten
-    times as long. A log that cannot be written is no reason not to answer.
+    Nothing of a line comes from the client but the request id, which has been checked, and the tenant: the route
+    stands for the path, since paths hold ids, and queries hold what is searched for. It goes by no logger: those take
+    ten times as long. A log that cannot be written is no reason not to answer.
     """
 
-    def __init__(self, log, descriptor):
-        self.descriptor = descriptor
+    def __init__(self, log, descriptor, routes):
+        self.descriptor, self.routes = descriptor, routes
         self.render = human_line if is_human(log) else json_line
         self.least = {"debug": 100, "info": 100, "warning": 500, "error": 500}[log.level]
-        self.pid = os.getpid()
 
-    def write(self, asked, status, length, route, seconds):
-        if status < self.least:
-            return
-        method = asked.method if asked.method in METHODS else "other"
-        tenant = asked.context.tenant
-        line = self.render(self.pid, asked.request_id, method, route, status, seconds * 1000, length, tenant)
+    def write(self, answered):
+        """A list of what monitoring keeps of each request."""
+        written = b""
+        for one in answered:
+            if one.status < self.least:
+                continue
+            method = one.method if one.method in METHODS else "other"
+            line = self.render(one, self.routes[one.rule], method, os.getpid())
+            if len(written) + len(line) > WRITTEN_WHOLE:
+                self.send(written)
+                written = b""
+            written += line
+        self.send(written)
+
+    def send(self, lines):
         with suppress(OSError):
-            os.write(self.descriptor, line)
+            os.write(self.descriptor, lines)
 
 
-def json_line(pid, request_id, method, route, status, milliseconds, length, tenant):
+def json_line(one, route, method, pid):
     line = {
-        "time": datetime.now(UTC),
-        "level": "info" if status < 500 else "error",
+        "time": datetime.fromtimestamp(one.when, UTC),
+        "level": "info" if one.status < 500 else "error",
         "pid": pid,
         "message": "request",
-        "request_id": request_id,
+        "request_id": one.request_id,
         "method": method,
         "route": route,
-        "status": status,
-        "ms": round(milliseconds, 3),
-        "bytes": length,
-        "tenant": tenant,
+        "status": one.status,
+        "ms": round(one.seconds * 1000, 3),
+        "bytes": length_of(one),
+        "tenant": one.tenant,
     }
     return orjson.dumps(line, option=JSON_OPTIONS)
 
 
-def human_line(pid, request_id, method, route, status, milliseconds, length, tenant):
-    level = "INFO" if status < 500 else "ERROR"
-    time = datetime.now().astimezone().strftime(HUMAN_TIME)
-    caller = "" if tenant is None else f" tenant {tenant!r}"
-    return (
-        f"{time} [{pid}] [{level}] {method} {route} {status} {milliseconds:.1f} ms {length} B{caller} {request_id}\n"
-    ).encode()
+def length_of(one):
+    return 0 if one.method == "HEAD" else one.length or 0
+
+
+def human_line(one, route, method, pid):
+    level = "INFO" if one.status < 500 else "ERROR"
+    when = datetime.fromtimestamp(one.when).astimezone().strftime(HUMAN_TIME)
+    took = f"{one.seconds * 1000:.1f} ms {length_of(one)} B"
+    caller = "" if one.tenant is None else f" tenant {one.tenant!r}"
+    return f"{when} [{pid}] [{level}] {method} {route} {one.status} {took}{caller} {one.request_id}\n".encode()
 
 
 def take_over_werkzeug(log):

@@ -1,13 +1,12 @@
 """What is counted of requests, and how it is told to Prometheus."""
 
 import platform
-import threading
 import time
 import zlib
 from bisect import bisect_left
 
 from board import ALIVE, FIRST, SLOT_CELLS, STARTS
-from stopwatch import SQLITE_VERSION, spent
+from stopwatch import SQLITE_VERSION
 from version import VERSION
 
 BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
@@ -40,30 +39,28 @@ class Layout:
 
     def start_of(self, route, method):
         """Where a request's cells begin; what is not in the layout is counted as unmatched, or as another method."""
-        route, method = route if route in self.routes else UNMATCHED, method if method in METHODS else "other"
-        return self.starts[route, method]
+        if start := self.starts.get((route, method)):
+            return start
+        return self.starts[route if route in self.routes else UNMATCHED, method if method in METHODS else "other"]
 
 
-def counter(layout, slot):
-    """A function that counts a request of one worker. It runs within every request: what it looks up is at hand."""
-    starts, lock, perhaps_other = layout.starts, threading.Lock(), layout.start_of
+class Counter:
+    """Adds to one worker's slot; ``routes`` has the names of rules. For one thread at a time."""
 
-    def count(route, method, status, seconds):
-        start = starts.get((route, method)) or perhaps_other(route, method)
-        status_cell = start + STATUS_CELLS.get(status, OTHER_STATUS)
-        bucket_cell = start + BUCKET + bisect_left(BUCKETS, seconds)
-        in_sqlite, spent.seconds = spent.seconds, 0.0
-        with lock:
-            slot[status_cell] += 1.0
-            slot[bucket_cell] += 1.0
-            slot[start + SUM] += seconds
-            slot[start + SQLITE] += in_sqlite
-            if spent.waits:
-                slot[WAITS] += spent.waits
-                slot[WAITED] += spent.waited
-                spent.waits, spent.waited = 0, 0.0
+    def __init__(self, layout, slot, routes):
+        self.layout, self.slot, self.routes = layout, slot, routes
 
-    return count
+    def add(self, answered):
+        """A list of what monitoring keeps of each request."""
+        slot, start_of, routes = self.slot, self.layout.start_of, self.routes
+        for one in answered:
+            start = start_of(routes[one.rule], one.method)
+            slot[start + STATUS_CELLS.get(one.status, OTHER_STATUS)] += 1.0
+            slot[start + BUCKET + bisect_left(BUCKETS, one.seconds)] += 1.0
+            slot[start + SUM] += one.seconds
+            slot[start + SQLITE] += one.in_sqlite
+            slot[WAITS] += len(one.waits)
+            slot[WAITED] += sum(one.waits)
 
 
 class Collector:

@@ -16,8 +16,7 @@ class Spent(threading.local):
     """
 
     seconds = 0.0
-    waits = 0
-    waited = 0.0
+    waits = ()
 
 
 spent = Spent()
@@ -32,8 +31,7 @@ class TimedCursor(sqlite3.Cursor):
             seconds = time.perf_counter() - began
             spent.seconds += seconds
             if seconds >= SHORTEST_WAIT and statement == "BEGIN IMMEDIATE":
-                spent.waits += 1
-                spent.waited += seconds
+                spent.waits += (seconds,)
 
 
 class TimedConnection(sqlite3.Connection):

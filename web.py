@@ -88,7 +88,7 @@ class Application(Flask):
         self.find_bearer = find_bearer
         self.identifiers = {}  # blueprint → function of a request that says who asks, where that is not by headers
         self.hostless = frozenset()  # blueprints that answer whatever the Host
-        self.begin_serving = None  # a function of the worker's board and slot
+        self.begin_serving = None  # a function of the worker's board and slot; returns what is to be called at times
         self.observe = None  # a function of a request and its answer, while it serves
         self.bodies = schemas.ImageBodies(settings.api)
         self.guard = Guard(settings)

@@ -91,8 +91,10 @@ def log_of(start, tmp_path):
 
 
 def requests_of(log):
+    """In the order in which they were answered: each worker writes its lines together."""
     lines = [json.loads(line) for line in log.splitlines()]
-    return [line for line in lines if line["message"] == "request" and line["route"] != "/healthcheck"]
+    found = [line for line in lines if line["message"] == "request" and line["route"] != "/healthcheck"]
+    return sorted(found, key=lambda line: line["time"])
 
 
 def test_a_request_is_one_json_line_with_what_an_operator_asks_for(log_of):

@@ -22,6 +22,7 @@ from test_server import printed_until, wait_until, worker_pids
 import fence
 import metrics
 from board import Board
+from monitoring import Answered
 from version import VERSION
 
 TOKEN = re.compile(r"registry_[\w-]{43}")
@@ -41,6 +42,11 @@ def scrape(server, headers=()):
     request = urllib.request.Request(f"{server.url}/metrics", headers=dict(headers))
     with urllib.request.urlopen(request, timeout=30) as answer:
         return answer.read().decode()
+
+
+def wait_until_counted(server, number, **labels):
+    """Workers settle what they have answered a tenth of a second later at most, or a second where they are idle."""
+    wait_until(lambda: sample_of(scrape(server), "registry_requests_total", **labels) >= number)
 
 
 # Health
@@ -193,10 +199,13 @@ def test_the_counts_of_all_workers_are_what_was_sent_whoever_is_asked_and_whoeve
         ask(20)
     with stopped(second):
         ask(20)
+    wait_until_counted(server, before + 140, route="/images")
+    with stopped(second):
         seen_by_first = scrape(server)
     os.kill(first, signal.SIGKILL)
     printed_until(server, "Booting worker with pid: ", 1)
     ask(100)
+    wait_until_counted(server, before + sent[0], route="/images")
     with stopped(second):
         seen_by_the_new_one = scrape(server)
 
@@ -212,7 +221,7 @@ def test_a_reload_keeps_the_counts_and_says_how_many_workers_are_alive(start_ser
     worker_pids(server)
     statuses = [server.request("GET", "/nowhere")[0] for _ in range(10)]
 
-    server.process.send_signal(signal.SIGHUP)
+    server.process.send_signal(signal.SIGHUP)  # whoever ends settles before
     printed_until(server, "Worker exiting", 2)
     wait_until(lambda: sample_of(scrape(server), "registry_workers") == 2)
 
@@ -235,6 +244,7 @@ def test_scrapes_under_load_never_fall_and_end_where_the_load_does(start_server)
 
     assert {request.result()[0] for request in asked} == {200}
     assert seen == sorted(seen)
+    wait_until_counted(server, 400, route="/images/{image_id}")
     text = scrape(server)
     assert sample_of(text, "registry_requests_total", route="/images/{image_id}", method="GET", status="200") == 400
     assert image["id"] not in text
@@ -246,6 +256,8 @@ def test_labels_are_few_whatever_is_asked(server):
         list(pool.map(lambda number: server.request(f"ODD{number}", "/images"), range(50)))
         list(pool.map(lambda number: server.request("PUT", f"/images/x/members/tenant-{number}", {}), range(20)))
 
+    wait_until_counted(server, 50, route="unmatched", status="404")
+    wait_until_counted(server, 50, route="unmatched", status="405")
     text = scrape(server)
 
     methods = set(re.findall(r'method="(.*?)"', text))
@@ -265,6 +277,7 @@ def test_a_writer_that_waits_for_another_is_counted_with_its_time(start_server, 
         locker.execute("ROLLBACK")
         status, *_ = waiting.result(timeout=30)
 
+    wait_until_counted(server, 1, route="/images", method="POST")
     text = scrape(server)
     assert status == 200
     assert sample_of(text, "registry_sqlite_waits_total") == 1
@@ -335,6 +348,10 @@ def is_answering(url):
 # The board
 
 
+def answered(rule, method, status, seconds):
+    return Answered(0.0, seconds, rule, method, status, 0, "req-1", None, 0.0, ())
+
+
 def test_slots_are_taken_once_and_again_when_they_are_free():
     board = Board(2)
 
@@ -348,7 +365,7 @@ def test_what_a_worker_has_counted_is_there_when_another_takes_its_slot():
     board, layout = Board(2), metrics.Layout(["/images"])
     for _ in range(3):
         slot = board.take()
-        metrics.counter(layout, board.slot(slot))("/images", "GET", 200, 0.1)
+        metrics.Counter(layout, board.slot(slot), {"/images": "/images"}).add([answered("/images", "GET", 200, 0.1)])
         board.release(slot)
 
     assert board.slot(0)[layout.starts["/images", "GET"]] == 3
@@ -368,7 +385,7 @@ def test_every_route_and_method_has_cells_of_its_own_and_within_its_slot():
     starts = sorted(layout.starts.values())
 
     assert {after - before for before, after in pairwise(starts)} == {metrics.CELLS}
-    metrics.counter(layout, board.slot(0))("/199", "PATCH", 999, 1e9)
+    metrics.Counter(layout, board.slot(0), {None: "/199"}).add([answered(None, "PATCH", 999, 1e9)])
     assert starts[-1] + metrics.CELLS <= len(board.slot(0))
     assert layout.start_of("/199", "PATCH") == layout.starts[metrics.UNMATCHED, "other"]
 

@@ -58,6 +58,8 @@ def on_starting(arbiter):
     for name in names:
         serving.require_closed(settings.auth, name)
     serving.require_served(settings, [] if names else arbiter.cfg.address)
+    if arbiter.cfg.worker_class_str != worker_class:
+        serving.require_repeats_told(settings.auth, f"gunicorn's worker {arbiter.cfg.worker_class_str}")
     migrations.prepare(settings.database)
 
 
@@ -73,9 +75,11 @@ def child_exit(arbiter, worker):
 def when_ready(arbiter):
     arbiter.handle_hup = partial(reload_what_is_valid, arbiter, arbiter.handle_hup)
     url = str(arbiter.LISTENERS[0]).replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")
+    is_path = url.startswith("unix:")
+    asked = f"--unix-socket {url.removeprefix('unix:')} http://localhost" if is_path else url
     words = f"The image registry serves {settings.database.connection} on {url}"
     if logs.is_human(settings.log):
-        print(f"{words}\nTry: curl {url}/images", flush=True)
+        print(f"{words}\nTry: curl {asked}/images", flush=True)
     else:
         arbiter.log.info(words)
 

@@ -20,7 +20,7 @@ from context import ANONYMOUS
 from documents import DELETED
 from errors import RegistryError, Unauthorized
 from stopwatch import spent
-from web import JSONResponse, answer_json
+from web import Answer, answer, answer_json
 
 COUNT = "SELECT shelf, status, count(*) FROM image GROUP BY shelf, status"
 STATUSES = ("queued", "saving", "active", "killed", "deleted")
@@ -46,7 +46,7 @@ def show_metrics():
     """What was counted, for Prometheus."""
     monitor().settle()
     content, content_type = metrics.encode(monitor().collector, request.headers.get("Accept", ""))
-    return JSONResponse(content, content_type=content_type)
+    return answer(content, content_type=content_type)
 
 
 def monitor():
@@ -111,14 +111,14 @@ class Monitor:
 
     def observe(self, asked, response):
         """A request has its answer: what is to be done within it is as little as can be."""
-        seconds, rule, content = time.perf_counter() - asked.began, asked.url_rule, response.response
+        seconds, rule = time.perf_counter() - asked.began, asked.url_rule
         known = (
             time.time(),
             seconds,
             rule and rule.rule,
             asked.method,
             response.status_code,
-            len(content[0]) if type(content) is list and len(content) == 1 else response.content_length,
+            len(response.content) if isinstance(response, Answer) else response.content_length,
             asked.request_id,
             asked.context.tenant,
             spent.seconds,

@@ -4,12 +4,12 @@ from functools import cache
 from pathlib import Path
 
 import orjson
-from flask import Blueprint, Response
+from flask import Blueprint
 
 from context import ANONYMOUS
 from guard import SAFE_HEADERS
 from version import VERSION
-from web import JSONResponse, answer, answer_json
+from web import Answer, answer, answer_json
 
 ROOT = Path(__file__).parent
 DOCUMENT = ROOT / "docs" / "openapi.json"
@@ -19,7 +19,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
 )
-HEADERS = {**dict(SAFE_HEADERS), "Content-Security-Policy": POLICY, "Referrer-Policy": "same-origin"}
+HEADERS = {**dict(SAFE_HEADERS), "Content-Security-Policy": POLICY, "Referrer-Policy": "same-origin"}.items()
 PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -40,11 +40,10 @@ PAGE = """<!doctype html>
 """
 
 
-class Page(JSONResponse):
-    """With its own headers alone."""
+class Page(Answer):
+    """Bytes for a browser, with what it may do with them."""
 
-    def get_wsgi_response(self, environ):
-        return Response.get_wsgi_response(self, environ)
+    safe_headers = HEADERS
 
 
 reference = Blueprint("reference", __name__)
@@ -53,14 +52,15 @@ reference = Blueprint("reference", __name__)
 @reference.get("/docs")
 def show_docs():
     """The document, rendered."""
-    return Page(PAGE, content_type="text/html; charset=utf-8", headers=HEADERS)
+    return page(PAGE.encode(), "text/html; charset=utf-8")
 
 
 @reference.get("/docs/rapidoc.js")
 def show_script():
     """What renders it."""
-    headers = {**HEADERS, "Cache-Control": "public, max-age=86400"}
-    return Page(read_script(), content_type="text/javascript; charset=utf-8", headers=headers)
+    answered = page(read_script(), "text/javascript; charset=utf-8")
+    answered.safe_headers = {**dict(HEADERS), "Cache-Control": "private, max-age=86400"}.items()
+    return answered
 
 
 @reference.get("/openapi.json")
@@ -74,6 +74,10 @@ def show_versions():
     """The product's version, and the API's."""
     links = [{"rel": "self", "href": "/images"}, {"rel": "describedby", "href": "/openapi.json"}]
     return answer_json({"version": VERSION, "versions": [{"id": "v1.0", "status": "CURRENT", "links": links}]})
+
+
+def page(content, content_type):
+    return Page(content, 200, [("Content-Type", content_type), ("Content-Length", str(len(content)))])
 
 
 @cache

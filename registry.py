@@ -15,7 +15,9 @@ import database
 import lists
 import migrations
 import models
+import monitoring
 import queries
+import reference
 import schemas
 import serving
 import tokens
@@ -199,6 +201,10 @@ def create_app(settings: Settings | None = None) -> Application:
     app.register_error_handler(HTTPException, answer_http_error)
     app.register_error_handler(Exception, answer_unexpected_error)
     app.register_blueprint(v1)
+    reference.register(app)
+    monitoring.register(app)
+    if host is not None:
+        app.begin_serving()
     for command in cli.COMMANDS:
         app.cli.add_command(command)
     return app

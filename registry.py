@@ -15,7 +15,9 @@ import database
 import lists
 import migrations
 import models
+import monitoring
 import queries
+import reference
 import schemas
 import serving
 import tokens
@@ -53,8 +55,10 @@ v1 = Blueprint("v1", __name__)
 @v1.get("/")
 def list_images_at_root():
     """The same; a browser is shown to the pages."""
-    response = ui.redirect_browser() or answer_page("brief")
-    response.headers.extend([("Vary", "Accept")])
+    response = ui.redirect_browser()
+    if response is None:
+        response = answer_page("brief")
+        response.headers.append(("Vary", "Accept"))
     return response
 
 
@@ -207,7 +211,11 @@ def create_app(settings: Settings | None = None) -> Application:
     app.register_error_handler(HTTPException, answer_http_error)
     app.register_error_handler(Exception, answer_unexpected_error)
     app.register_blueprint(v1)
+    reference.register(app)
+    monitoring.register(app)
     ui.register(app)
+    if host is not None:
+        app.begin_serving()
     for command in cli.COMMANDS:
         app.cli.add_command(command)
     return app

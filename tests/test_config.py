@@ -11,7 +11,7 @@ from errors import StartupError
 DEFAULTS = {
     "server": {"bind_host": "127.0.0.1", "bind_port": 9191, "workers": 2, "threads": 4}
     | {"request_timeout": 30, "certfile": "", "keyfile": ""}
-    | {"trusted_hosts": (), "allowed_origins": ()},
+    | {"trusted_hosts": (), "allowed_origins": (), "metrics": "identified"},
     "database": {"connection": "sqlite:///registry.db", "busy_timeout": 5},
     "auth": {
         "flavor": "none",
@@ -38,6 +38,7 @@ DEFAULTS = {
             *("rbd", "cinder", "sheepdog", "vsphere"),
         ),
     },
+    "log": {"format": "auto", "level": "info", "requests": True},
 }
 # section, name, (text in the file, its value), (text in the environment, its value)
 SAMPLES = [
@@ -50,6 +51,7 @@ SAMPLES = [
     ("server", "keyfile", ("key.pem", "key.pem"), ("", "")),
     ("server", "trusted_hosts", ("Registry, 10.0.0.5", ("registry", "10.0.0.5")), ("[FD00::1]", ("fd00::1",))),
     ("server", "allowed_origins", ("https://a.example, http://b:81", ("https://a.example", "http://b:81")), ("", ())),
+    ("server", "metrics", ("anyone", "anyone"), ("off", "off")),
     (
         "database",
         "connection",
@@ -76,6 +78,9 @@ SAMPLES = [
     ("api", "user_image_quota", ("0", 0), ("10", 10)),
     ("api", "image_history_limit", ("10", 10), ("0", 0)),
     ("api", "location_schemes", ("FILE, swift+http", ("file", "swift+http")), ("", ())),
+    ("log", "format", ("human", "human"), ("json", "json")),
+    ("log", "level", ("debug", "debug"), ("error", "error")),
+    ("log", "requests", ("false", False), ("true", True)),
 ]
 NUMBERS = {
     ("server", "bind_port"): (1, 65535),
@@ -134,6 +139,10 @@ REFUSED = [
     ("api", "disk_formats", "raw,,iso", NAMES),
     ("api", "container_formats", "bare," + "x" * 21, NAMES),
     ("api", "expose_locations", "nobody", "must be one of owner, all"),
+    ("server", "metrics", "true", "must be one of identified, anyone, off"),
+    ("log", "format", "xml", "must be one of auto, human, json"),
+    ("log", "level", "INFO", "must be one of debug, info, warning, error"),
+    ("log", "requests", "2", BOOLEANS),
     *(
         (section, name, text, f"must be an integer from {lowest} to {highest}")
         for (section, name), (lowest, highest) in NUMBERS.items()
@@ -286,7 +295,7 @@ def test_an_unknown_section_of_the_file_is_refused_with_those_that_there_are(fro
     line = refusal(from_file, content)
 
     assert line.startswith(f"[{section}] ")
-    assert line.endswith(f"(file {from_file.path}): unknown section; known are server, database, auth, api")
+    assert line.endswith(f"(file {from_file.path}): unknown section; known are server, database, auth, api, log")
 
 
 @pytest.mark.parametrize("content", ["[DEFAULT]\nworkers = 3\n\n[server]\n", "[DEFAULT]\n\n[server]\nworkers = 3\n"])
@@ -294,7 +303,7 @@ def test_the_ini_notation_s_section_default_is_an_unknown_one(from_file, content
     line = refusal(from_file, content)
 
     assert line.startswith("[DEFAULT] ")
-    assert line.endswith(f"(file {from_file.path}): unknown section; known are server, database, auth, api")
+    assert line.endswith(f"(file {from_file.path}): unknown section; known are server, database, auth, api, log")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from conftest import ROOT, clean_environment
 EVERYTHING_BELOW = (
     *("errors", "config", "schemas", "context", "documents", "checks", "mounts", "models", "queries", "plans", "lists"),
     *("database", "tokens", "limits", "guard", "search", "history", "web", "fence", "serving", "migrations", "cli"),
+    *("version", "stopwatch", "board", "metrics", "health", "logs", "monitoring", "reference"),
 )
 # The pages ask what the routes ask, in process.
 BELOW_PAGES = ("errors", "schemas", "context", "database", "models", "tokens", "queries", "lists", "guard", "web")
@@ -22,7 +23,13 @@ MAY_IMPORT = {
     "schemas": ("errors",),
     "context": ("errors", "config"),
     "documents": (),
-    "fence": (),
+    "fence": ("stopwatch",),
+    "stopwatch": (),
+    "version": (),
+    "board": (),
+    "metrics": ("board", "stopwatch", "version"),
+    "health": ("fence",),
+    "logs": (),
     "limits": ("errors",),
     "database": ("errors", "fence"),
     "search": ("database", "documents"),
@@ -37,6 +44,19 @@ MAY_IMPORT = {
     "migrations": ("errors", "checks", "mounts"),
     "guard": ("errors",),
     "web": ("errors", "schemas", "context", "guard"),
+    "monitoring": (
+        "errors",
+        "context",
+        "documents",
+        "database",
+        "board",
+        "metrics",
+        "health",
+        "logs",
+        "stopwatch",
+        "web",
+    ),
+    "reference": ("context", "guard", "version", "web"),
     "serving": ("errors",),
     "worker": ("errors",),
     "cli": EVERYTHING_BELOW,
@@ -45,8 +65,8 @@ MAY_IMPORT = {
 }
 OURS = {*MAY_IMPORT, "conftest", "tests"}
 WINGS = ("migrations", "cli", "ui")
-WITH_FLASK = {"web", "registry", "ui"}
-WITH_PEEWEE = {"database", "models", "migrations", "checks", "fence"}
+WITH_FLASK = {"web", "registry", "monitoring", "reference", "ui"}
+WITH_PEEWEE = {"database", "models", "migrations", "checks", "fence", "stopwatch", "health"}
 # The document's list of URLs, and then what it leaves to the reference.
 ROUTES = [
     ("get", "/"),

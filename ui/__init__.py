@@ -1,13 +1,13 @@
 """The pages at /ui: the door of the wing, with its routes; they ask the same modules as the API's."""
 
-from flask import Blueprint, current_app, request, url_for
+from flask import Blueprint, request, url_for
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from context import ANONYMOUS
 from errors import NotFound, RegistryError, Unauthorized
 from ui import changes, dashboard, image, listing, refusals, sessions, signing
 from ui.assets import asset_url, assets
 from ui.pages import see_other
+from web import answer_registry_error
 
 pages = Blueprint("ui", __name__, url_prefix="/ui", template_folder="templates")
 entrance = Blueprint("ui_entrance", __name__, url_prefix="/ui", template_folder="templates")
@@ -120,30 +120,23 @@ def register(app):
     app.register_blueprint(pages)
     app.register_blueprint(entrance)
     app.register_blueprint(assets)
-    identifiers = {pages.name: sessions.identify_visitor}
-    identifiers |= dict.fromkeys((entrance.name, assets.name), sessions.identify_nobody)
-    for endpoint in app.view_functions:
-        blueprint = endpoint.partition(".")[0]
-        if blueprint in identifiers:
-            app.identifiers[endpoint] = identifiers[blueprint]
-    app.identifiers["v1.list_images_at_root"] = identify_at_root
+    app.identifiers[pages.name] = sessions.identify_visitor
+    app.identifiers |= dict.fromkeys((entrance.name, assets.name), sessions.identify_nobody)
+    app.register_error_handler(Unauthorized, lead_from_root)
     app.jinja_env.globals["asset_url"] = asset_url
-
-
-def identify_at_root(asked):
-    """A browser is led to the pages before anybody asks who it is."""
-    return ANONYMOUS if is_browser(asked) else current_app.identify(asked)
 
 
 def redirect_browser():
     """The way to the pages, where a browser asks for the root; else None."""
-    if not is_browser(request):
+    if request.accept_mimetypes.best_match(("application/json", "text/html")) != "text/html":
         return None
     response = see_other(url_for("ui.list_images"))
     response.status_code = 302
+    response.headers.add("Vary", "Accept")
     return response
 
 
-def is_browser(asked):
-    """Whether HTML is asked for, more than JSON."""
-    return asked.accept_mimetypes.best_match(("application/json", "text/html")) == "text/html"
+def lead_from_root(error):
+    """A browser is led to the pages also where it must sign in first."""
+    is_led = request.endpoint == "v1.list_images_at_root"
+    return (redirect_browser() if is_led else None) or answer_registry_error(error)

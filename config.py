@@ -159,6 +159,7 @@ OPTIONS = (
     Option(
         "api", "user_image_quota", "0", integer(0, (1 << 31) - 1), "Images of a tenant, deleted ones aside; 0: any."
     ),
+    Option("api", "image_history_limit", "50", integer(0, 10_000), "Changes of an image that are kept; 0: none."),
     Option("api", "location_schemes", SCHEMES, schemes, "Schemes of locations that callers give who are no admins."),
     Option("log", "format", "auto", one_of("auto", "human", "json"), "How it logs; auto: json but on a terminal."),
     Option("log", "level", "info", one_of("debug", "info", "warning", "error"), "What is worth a line."),

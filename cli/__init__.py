@@ -3,6 +3,8 @@
 from cli.backing_up import back_up_database
 from cli.checking import check_database
 from cli.deleting import delete_images, undelete_images
+from cli.demo import show_demo
+from cli.doctoring import examine
 from cli.exporting import export_images
 from cli.importing import import_images
 from cli.listing import list_images
@@ -22,6 +24,8 @@ COMMANDS = (
     undelete_images,
     share_image,
     unshare_image,
+    show_demo,
+    examine,
     import_images,
     export_images,
     check_database,

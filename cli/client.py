@@ -187,7 +187,7 @@ class Client:
             return found[0]
         kind = "deleted image" if deleted else "image"
         if not found:
-            raise Failure(f"There is no {kind} “{cleaned(text)}”: neither name nor id begins so.", NOT_FOUND)
+            raise Failure(f"No {kind} is called “{cleaned(text)}”, and no id begins so.", NOT_FOUND)
         lines = [f"  {image['id']}  {cleaned(image['name'] or '')}" for image in found[:MOST_CANDIDATES]]
         more = ["  … and more"] if len(found) > MOST_CANDIDATES else []
         raise Failure("\n".join([f"“{cleaned(text)}” may be any of these; give an id:", *lines, *more]), NOT_FOUND)

@@ -10,7 +10,7 @@ from cli import screens
 from cli.words import cleaned, human_size, human_time, masked
 
 TITLES = ("ID", "NAME", "STATUS", "FORMAT", "SIZE", "VISIBILITY", "OWNER", "CREATED")
-DROPPED = ("OWNER", "CREATED", "VISIBILITY", "FORMAT", "SIZE", "STATUS")
+DROPPED = ("OWNER", "CREATED", "FORMAT", "VISIBILITY", "SIZE", "STATUS")
 # What scripts read, in this order; a script that wants more asks for --json or --csv.
 PLAIN = ("id", "name", "status", "disk_format", "container_format", "size", "visibility", "owner", "created_at")
 FIELDS = (

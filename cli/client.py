@@ -124,7 +124,7 @@ def local_transport(httpx2):
     # What the answer says is told by the command; only mistakes of our own need the log.
     logging.getLogger("registry").addFilter(lambda record: record.exc_info is not None)
     try:
-        migrations.prepare(application.settings.database)
+        migrations.prepare(application.settings.database, is_brief=True)
     except StartupError as error:
         raise Failure(str(error).removeprefix("registry: "), UNREACHABLE) from None
     try:

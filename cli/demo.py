@@ -65,9 +65,8 @@ def fill(client, is_forced):
     }
     if present - ours and not is_forced:
         count = len(present - ours)
-        raise Failure(
-            f"{path} holds {count} images already: --into FILE makes a demo of its own, --force adds to them."
-        )
+        held, them = (f"{count} image", "it") if count == 1 else (f"{count:,} images", "them")
+        raise Failure(f"{path} holds {held} already: --into FILE makes a demo of its own, --force adds to {them}.")
     missing = [sample for sample in SAMPLES if id_of(sample) not in present]
     with progress_bar("demo", len(missing)) as show:
         for done, sample in enumerate(reversed(missing), 1):

@@ -64,7 +64,8 @@ def examine():
         section("images", examine_images(path))
         section("speed", examine_speed(path, troubles))
     if not troubles:
-        screens.echo(screens.styled("All is well.", fg="green"))
+        if screens.is_terminal():
+            screens.echo(screens.styled("All is well.", fg="green"))
         return
     section("what to do", [(str(number), text) for number, text in enumerate(troubles, 1)])
     raise Failure(f"{len(troubles)} {'thing needs' if len(troubles) == 1 else 'things need'} care.")

@@ -2,7 +2,9 @@
 
 import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import urllib.request
 from contextlib import contextmanager
@@ -77,20 +79,23 @@ def test_it_serves_the_images_until_it_is_stopped(folder, ending):
 
 
 def test_it_opens_the_page_in_a_browser_where_there_is_a_screen(folder):
-    browser = folder.path / "browser"
-    browser.write_text(f'#!/bin/sh\necho "$1" > {folder.path}/opened\n')
+    browser, opened = folder.path / "browser", folder.path / "opened"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
     browser.chmod(0o700)
+    os.mkfifo(opened)
 
     with demo(folder, DISPLAY=":0", BROWSER=f"{browser} %s") as (process, line):
+        with open(os.open(opened, os.O_RDONLY | os.O_NONBLOCK)) as pages:
+            assert select.select([pages], [], [], 60)[0]
+            page = pages.read().strip()
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
 
-    assert (folder.path / "opened").read_text().strip() in line
+    assert page.startswith("http://127.0.0.1:")
+    assert page in line
 
 
 def test_a_port_that_is_taken_is_not_chosen():
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
         assert port_near(taken) not in (taken, 0)

@@ -15,9 +15,9 @@ from flask import current_app
 from flask.cli import ScriptInfo, with_appcontext
 
 import migrations
-import models
 import schemas
 from cli.words import cleaned
+from database import database
 from errors import StartupError
 from guard import Guard, is_loopback
 
@@ -130,7 +130,7 @@ def local_transport(httpx2):
     try:
         yield httpx2.WSGITransport(app=with_bytes_in_path(application))
     finally:
-        models.database.close()
+        database.close()
 
 
 def with_bytes_in_path(application):

@@ -20,6 +20,7 @@ from cli import screens
 from cli.client import Failure, open_client
 from cli.words import cleaned, human_size
 from config import OPTIONS, environment_texts, file_texts, without_credentials
+from database import writing
 from errors import RegistryError
 from version import VERSION
 
@@ -220,5 +221,5 @@ def sync_a_file(folder):
 
 def take_lock():
     """Raises DatabaseUnavailable where somebody holds it for longer than busy_timeout."""
-    with models.writing():
+    with writing():
         pass

@@ -57,7 +57,7 @@ def with_client(command):
             try:
                 return command(*arguments, client=client, **options)
             except (UnicodeEncodeError, orjson.JSONEncodeError):
-                raise Failure("What you gave is not UTF-8 text, and cannot be sent.") from None
+                raise Failure("What you gave cannot be sent: text must be UTF-8, a number below 2⁶³.") from None
 
     return run
 

@@ -138,6 +138,7 @@ OPTIONS = (
     Option("server", "keyfile", "", path_or_nothing, "The certificate's key, PEM, where certfile does not hold it."),
     Option("server", "trusted_hosts", "", hosts, "Host names that requests may name, beside this machine's own."),
     Option("server", "allowed_origins", "", origins, "Other web pages' origins that may read and write (CORS)."),
+    Option("server", "metrics", "identified", one_of("identified", "anyone", "off"), "Who may read GET /metrics."),
     Option("database", "connection", "sqlite:///registry.db", sqlite_url, "The SQLite file, as a URL."),
     Option("database", "busy_timeout", "5", integer(0, 600), "Seconds that a request waits for a locked database."),
     Option("auth", "flavor", "none", one_of("none", "trusted-auth", "token"), "Who says who is asking."),
@@ -158,7 +159,11 @@ OPTIONS = (
     Option(
         "api", "user_image_quota", "0", integer(0, (1 << 31) - 1), "Images of a tenant, deleted ones aside; 0: any."
     ),
+    Option("api", "image_history_limit", "50", integer(0, 10_000), "Changes of an image that are kept; 0: none."),
     Option("api", "location_schemes", SCHEMES, schemes, "Schemes of locations that callers give who are no admins."),
+    Option("log", "format", "auto", one_of("auto", "human", "json"), "How it logs; auto: json but on a terminal."),
+    Option("log", "level", "info", one_of("debug", "info", "warning", "error"), "What is worth a line."),
+    Option("log", "requests", "true", boolean, "A line for each request."),
 )
 SECTIONS = {
     section: namedtuple(section, [option.name for option in OPTIONS if option.section == section])

@@ -2,12 +2,14 @@
 
 import sqlite3
 
+from stopwatch import TimedConnection
+
 # The newest migration: the schema that this code reads and writes.
-SCHEMA = "0005_tokens"
+SCHEMA = "0006_search_and_history"
 FIRST_OF_A_STATEMENT = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE)
 
 
-class Fenced(sqlite3.Connection):
+class Fenced(TimedConnection):
     """A connection whose statements are refused while the file's schema is another version's.
 
     A server that has the file open may see it migrated by a newer one. SQLite then prepares each statement anew, and

@@ -4,10 +4,14 @@ import os
 import sys
 from functools import partial
 
+from gunicorn.glogging import Logger
+
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import logs
 import migrations
 import serving
+from board import Board
 from config import read_settings
 
 settings = read_settings()
@@ -33,9 +37,23 @@ limit_request_line = 8190
 limit_request_fields = 100
 # glance-api sends its caller's service catalog in one header.
 limit_request_field_size = 32768
+loglevel = settings.log.level
+
+
+class ServerLog(Logger):
+    """The server's own messages, in the format of [log]."""
+
+    def setup(self, cfg):
+        super().setup(cfg)
+        for handler in self.error_log.handlers:
+            handler.setFormatter(logs.formatter(read_settings().log))
+
+
+logger_class = ServerLog
 
 
 def on_starting(arbiter):
+    arbiter.board = Board()
     names = serving.inherited_names()  # after USR2 or under systemd the sockets are open already
     for name in names:
         serving.require_closed(settings.auth, name)
@@ -47,6 +65,11 @@ def on_starting(arbiter):
 
 def pre_fork(arbiter, worker):
     worker.request_timeout = server.request_timeout
+    worker.board, worker.slot = arbiter.board, arbiter.board.take()
+
+
+def child_exit(arbiter, worker):
+    arbiter.board.release(worker.slot)
 
 
 def when_ready(arbiter):
@@ -54,7 +77,11 @@ def when_ready(arbiter):
     url = str(arbiter.LISTENERS[0]).replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")
     is_path = url.startswith("unix:")
     asked = f"--unix-socket {url.removeprefix('unix:')} http://localhost" if is_path else url
-    print(f"The image registry serves {settings.database.connection} on {url}\nTry: curl {asked}/images", flush=True)
+    words = f"The image registry serves {settings.database.connection} on {url}"
+    if logs.is_human(settings.log):
+        print(f"{words}\nTry: curl {asked}/images", flush=True)
+    else:
+        arbiter.log.info(words)
 
 
 def reload_what_is_valid(arbiter, reload):

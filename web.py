@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import time
 from contextlib import suppress
 from http import HTTPStatus
 
@@ -50,6 +51,7 @@ class AskedRequest(Request):
     settings = None
     bodies = None
     taken = 0  # bytes of the body that were read
+    began = 0.0
 
 
 class JSONResponse(Response):
@@ -70,11 +72,13 @@ class Answer:
     check and copy an image's 30 headers, for more than it costs to read the image.
     """
 
+    safe_headers = SAFE_HEADERS
+
     def __init__(self, content, status, headers, prepared=()):
         self.content, self.status_code, self.headers, self.prepared = content, status, headers, prepared
 
     def __call__(self, environ, start_response):
-        start_response(STATUSES[self.status_code], [*self.headers, *self.prepared, *SAFE_HEADERS])
+        start_response(STATUSES[self.status_code], [*self.headers, *self.prepared, *self.safe_headers])
         return (self.content,) if self.content and environ["REQUEST_METHOD"] != "HEAD" else ()
 
 
@@ -124,6 +128,10 @@ class Application(Flask):
         super().__init__(name, static_folder=None)
         self.settings = settings
         self.find_bearer = find_bearer
+        self.identifiers = {}  # blueprint → function of a request that says who asks, where that is not by headers
+        self.hostless = frozenset()  # blueprints that answer whatever the Host
+        self.begin_serving = None  # a function of the worker's board and slot; returns what is to be called at times
+        self.observe = None  # a function of a request and its answer, while it serves
         self.bodies = schemas.ImageBodies(settings.api)
         self.guard = Guard(settings)
         self.known_routes = {}
@@ -143,7 +151,7 @@ class Application(Flask):
         return adapter
 
     def make_response(self, rv):
-        return rv if type(rv) is Answer else super().make_response(rv)
+        return rv if isinstance(rv, Answer) else super().make_response(rv)
 
     def do_teardown_request(self, exc=None):
         """Nothing is registered for it; to go through what could be costs 2 µs."""
@@ -152,16 +160,22 @@ class Application(Flask):
 
     def preprocess_request(self):
         asked = request._get_current_object()
-        environ = asked.environ
+        asked.began = time.perf_counter()
+        environ, blueprint = asked.environ, asked.blueprint
         given = environ.get("HTTP_X_OPENSTACK_REQUEST_ID")
         asked.request_id = given if given and REQUEST_ID.fullmatch(given) else new_request_id()
         asked.settings, asked.bodies = self.settings, self.bodies
-        self.guard.require_allowed(environ)
+        if blueprint not in self.hostless:
+            self.guard.require_allowed(environ)
         if self.guard.origins and self.guard.is_preflight(environ):
             return no_content()
         if asked.method != "OPTIONS":
-            asked.context = identify(environ, self.settings.auth, self.find_bearer)
+            identify_caller = self.identifiers.get(blueprint, self.identify)
+            asked.context = identify_caller(asked)
         return super().preprocess_request() if self.before_request_funcs else None
+
+    def identify(self, asked):
+        return identify(asked.environ, self.settings.auth, self.find_bearer)
 
     def process_response(self, response):
         asked = request._get_current_object()
@@ -170,7 +184,11 @@ class Application(Flask):
         response.headers.extend([("X-Openstack-Request-Id", asked.request_id)])
         if self.guard.origins:
             response.headers.extend(self.guard.sharing_headers(asked.environ))
-        return super().process_response(response) if self.after_request_funcs else response
+        if self.after_request_funcs:
+            response = super().process_response(response)
+        if self.observe is not None:
+            self.observe(asked, response)
+        return response
 
 
 def new_request_id():
@@ -183,6 +201,10 @@ def answer(content, headers=(), status=200, prepared=(), content_type="applicati
     """JSON in bytes; ``headers`` come before what describes it, ``prepared`` after all but the safe ones."""
     described = [*headers, ("Content-Type", content_type), ("Content-Length", str(len(content)))]
     return Answer(content, status, described, prepared)
+
+
+def answer_json(content, status=200):
+    return answer(orjson.dumps(content), status=status)
 
 
 def no_content():

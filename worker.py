@@ -21,6 +21,7 @@ LARGEST_WAITING = 128 * 1024
 RECEIVED_AT_ONCE = 16 * 1024
 # A closed connection is read on for so long, lest its last answer be lost with the bytes that come still.
 LINGER_SECONDS = 2.0
+SETTLED_EVERY = 0.1
 # With all connections taken, one that has waited for longer gives way to who comes.
 CROWDED_SECONDS = 1.0
 # Files that a worker needs beside its connections: the database's, three a thread, and its own.
@@ -115,7 +116,10 @@ class RegistryWorker(ThreadWorker):
     bounds the arriving of a request, and the sending of its answer.
     """
 
-    request_timeout = 30  # gunicorn.conf.py sets it
+    # gunicorn.conf.py sets these
+    request_timeout = 30
+    board = slot = None
+    settled_at = 0.0
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -130,6 +134,8 @@ class RegistryWorker(ThreadWorker):
         """WSGI joins the values of a header that comes twice: mark which ones did, in ``registry.repeated_headers``."""
         super().load_wsgi()
         application = self.wsgi
+        if begin_serving := getattr(application, "begin_serving", None):
+            self.settle = begin_serving(self.board, self.slot)
 
         def marking_application(environ, start_response):
             names = [name for name, _ in start_response.__self__.req.headers]
@@ -138,6 +144,15 @@ class RegistryWorker(ThreadWorker):
             return application(environ, start_response)
 
         self.wsgi = marking_application
+
+    def settle(self):
+        """Count and log the requests that were answered, where the application does."""
+
+    def run(self):
+        try:
+            super().run()
+        finally:
+            self.settle()
 
     def accept(self, listener):
         try:
@@ -297,8 +312,14 @@ class RegistryWorker(ThreadWorker):
         self.discard(connection)
 
     def murder_pending(self):
-        """Refuse the requests that are overdue, close what has lingered; one more, where others could not come in."""
+        """Refuse the requests that are overdue, close what has lingered; one more, where others could not come in.
+
+        The main loop comes by here after each round, a second later at most: so what was answered is settled here too.
+        """
         now = time.monotonic()
+        if now - self.settled_at > SETTLED_EVERY:
+            self.settled_at = now
+            self.settle()
         while self.pending_conns and self.pending_conns[0].timeout <= now:
             connection = self.pending_conns.popleft()
             self.poller.unregister(connection.sock)

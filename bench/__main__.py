@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from bench import answers, catalogue, mixture, report, storage, timing, writes, wrk
+from bench import answers, catalogue, mixture, report, storage, timing, watching, writes, wrk
 from bench.kinds import SORT_KEYS, Kinds
 from bench.report import Figure
 from bench.servers import FLOOR, ROOT, Server, serve
@@ -89,6 +89,7 @@ class Run:
         yield self.walks(stage)
         yield self.memory(stage)
         yield self.starts(stage)
+        yield self.watching(stage)
         yield self.writes(stage)
         yield self.mixture(stage)
         yield self.imported(stage)
@@ -136,6 +137,13 @@ class Run:
 
     def floor_variables(self):
         return {"BENCH_ANSWERS": str(self.folder / "answers.json")}
+
+    def watching(self, stage):
+        progress("counting and logging")
+        rounds, seconds = 3 * self.options.rounds, self.options.seconds
+        found = watching.measure(self.database(stage.size), self.folder, rounds, seconds)
+        shown = f"{found.watched - found.unwatched:.0f} µs of {found.watched:.0f}"
+        yield Figure("a request counted and logged, list of 25: of its CPU time", shown)
 
     def writes(self, stage):
         progress("writing")

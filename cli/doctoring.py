@@ -3,7 +3,6 @@
 import os
 import platform
 import shutil
-import tempfile
 import time
 from contextlib import closing
 from datetime import timedelta
@@ -22,6 +21,7 @@ from cli.words import cleaned, human_size
 from config import OPTIONS, environment_texts, file_texts, without_credentials
 from database import writing
 from errors import RegistryError
+from stopwatch import SQLITE_VERSION
 from version import VERSION
 
 MOST_FAULTS = 5
@@ -87,7 +87,7 @@ def versions():
     return [
         ("registry", VERSION),
         ("Python", platform.python_version()),
-        ("SQLite", checks.sqlite_version()),
+        ("SQLite", SQLITE_VERSION),
         ("system", f"{platform.system()} {platform.release()}, {platform.machine()}"),
     ]
 
@@ -213,10 +213,14 @@ def best(act):
 
 def sync_a_file(folder):
     """As each write's log is synced. Raises OSError."""
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.write(b"\0" * 4096)
-        file.flush()
-        os.fsync(file.fileno())
+    path = os.path.join(folder, f".doctor.{os.getpid()}")
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.unlink(path)
+        os.write(handle, b"\0" * 4096)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def take_lock():

@@ -219,7 +219,9 @@ def free_port():
 
 
 def clean_environment():
-    return {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_")}
+    """None of the machine's own options; and no line for each request, since nobody reads what a server prints."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_")}
+    return {**others, "REGISTRY_LOG_FORMAT": "human", "REGISTRY_LOG_REQUESTS": "false"}
 
 
 @pytest.fixture(scope="session")

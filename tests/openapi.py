@@ -89,7 +89,7 @@ def require_response(promised, method, headers, content):
         return
     ((media_type, body),) = promised["content"].items()
     assert named["content-type"] == media_type
-    parsed = json.loads(content)
+    parsed = json.loads(content) if media_type.endswith("json") else content.decode()
     require_valid(parsed, body["schema"])
     if media_type == PROBLEM:
         assert parsed["request_id"] == named["x-openstack-request-id"]

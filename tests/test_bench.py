@@ -136,6 +136,7 @@ def test_it_measures_what_it_should(folder):
         *("show one: 304", "list of 25", "detail of 25, deep", "tenant with many: list")
     ]
     assert {"memory of a worker, after", "start to first answer", "64 clients at once: errors", "image"} <= set(names)
+    assert "a request counted and logged, list of 25: of its CPU time" in names
     assert {f"{verb} ÷ raw sqlite3 behind Flask" for verb in ("POST", "PUT", "DELETE")} <= set(names)
     assert re.search(r"^\d+ met, \d+ not met\.$", output, re.MULTILINE)
     assert processes_of(folder) == []

@@ -11,7 +11,7 @@ from errors import StartupError
 DEFAULTS = {
     "server": {"bind_host": "127.0.0.1", "bind_port": 9191, "workers": 2, "threads": 4}
     | {"request_timeout": 30, "certfile": "", "keyfile": ""}
-    | {"trusted_hosts": (), "allowed_origins": ()},
+    | {"trusted_hosts": (), "allowed_origins": (), "metrics": "identified"},
     "database": {"connection": "sqlite:///registry.db", "busy_timeout": 5},
     "auth": {
         "flavor": "none",
@@ -32,11 +32,13 @@ DEFAULTS = {
         "image_member_quota": 128,
         "image_location_quota": 10,
         "user_image_quota": 0,
+        "image_history_limit": 50,
         "location_schemes": (
             *("http", "https", "swift", "swift+http", "swift+https", "s3", "s3+http", "s3+https"),
             *("rbd", "cinder", "sheepdog", "vsphere"),
         ),
     },
+    "log": {"format": "auto", "level": "info", "requests": True},
 }
 # section, name, (text in the file, its value), (text in the environment, its value)
 SAMPLES = [
@@ -49,6 +51,7 @@ SAMPLES = [
     ("server", "keyfile", ("key.pem", "key.pem"), ("", "")),
     ("server", "trusted_hosts", ("Registry, 10.0.0.5", ("registry", "10.0.0.5")), ("[FD00::1]", ("fd00::1",))),
     ("server", "allowed_origins", ("https://a.example, http://b:81", ("https://a.example", "http://b:81")), ("", ())),
+    ("server", "metrics", ("anyone", "anyone"), ("off", "off")),
     (
         "database",
         "connection",
@@ -73,7 +76,11 @@ SAMPLES = [
         for kind in ("property", "member", "location")
     ),
     ("api", "user_image_quota", ("0", 0), ("10", 10)),
+    ("api", "image_history_limit", ("10", 10), ("0", 0)),
     ("api", "location_schemes", ("FILE, swift+http", ("file", "swift+http")), ("", ())),
+    ("log", "format", ("human", "human"), ("json", "json")),
+    ("log", "level", ("debug", "debug"), ("error", "error")),
+    ("log", "requests", ("false", False), ("true", True)),
 ]
 NUMBERS = {
     ("server", "bind_port"): (1, 65535),
@@ -85,6 +92,7 @@ NUMBERS = {
     ("api", "api_limit_max"): (1, 10_000),
     ("api", "max_body_bytes"): (1024, 1 << 30),
     ("api", "user_image_quota"): (0, 2**31 - 1),
+    ("api", "image_history_limit"): (0, 10_000),
 }
 SQLITE_FILE = "must be sqlite:///FILE, or sqlite:////FOLDER/FILE for an absolute path"
 BOOLEANS = "must be one of true, 1, yes, false, 0, no"
@@ -131,6 +139,10 @@ REFUSED = [
     ("api", "disk_formats", "raw,,iso", NAMES),
     ("api", "container_formats", "bare," + "x" * 21, NAMES),
     ("api", "expose_locations", "nobody", "must be one of owner, all"),
+    ("server", "metrics", "true", "must be one of identified, anyone, off"),
+    ("log", "format", "xml", "must be one of auto, human, json"),
+    ("log", "level", "INFO", "must be one of debug, info, warning, error"),
+    ("log", "requests", "2", BOOLEANS),
     *(
         (section, name, text, f"must be an integer from {lowest} to {highest}")
         for (section, name), (lowest, highest) in NUMBERS.items()
@@ -283,7 +295,7 @@ def test_an_unknown_section_of_the_file_is_refused_with_those_that_there_are(fro
     line = refusal(from_file, content)
 
     assert line.startswith(f"[{section}] ")
-    assert line.endswith(f"(file {from_file.path}): unknown section; known are server, database, auth, api")
+    assert line.endswith(f"(file {from_file.path}): unknown section; known are server, database, auth, api, log")
 
 
 @pytest.mark.parametrize("content", ["[DEFAULT]\nworkers = 3\n\n[server]\n", "[DEFAULT]\n\n[server]\nworkers = 3\n"])
@@ -291,7 +303,7 @@ def test_the_ini_notation_s_section_default_is_an_unknown_one(from_file, content
     line = refusal(from_file, content)
 
     assert line.startswith("[DEFAULT] ")
-    assert line.endswith(f"(file {from_file.path}): unknown section; known are server, database, auth, api")
+    assert line.endswith(f"(file {from_file.path}): unknown section; known are server, database, auth, api, log")
 
 
 @pytest.mark.parametrize(

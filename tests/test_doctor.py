@@ -8,7 +8,6 @@ import sqlite3
 import pytest
 from terminals import plain
 
-import checks
 from config import OPTIONS
 from version import VERSION
 
@@ -42,7 +41,7 @@ def test_a_registry_that_is_well(folder, database):
     assert (code, errors) == (0, "")
     assert found["version"]["registry"] == VERSION
     assert found["version"]["Python"] == platform.python_version()
-    assert found["version"]["SQLite"] == checks.sqlite_version()
+    assert found["version"]["SQLite"] == sqlite3.sqlite_version
     assert found["images"] == {"active": "1", "queued": "1"}
     assert found["database"]["health"] == "well"
     assert found["database"]["file"] == str(database)

@@ -11,22 +11,30 @@ from conftest import ROOT, clean_environment
 
 EVERYTHING_BELOW = (
     *("errors", "config", "schemas", "context", "documents", "checks", "mounts", "models", "queries", "plans", "lists"),
-    *("database", "tokens", "limits", "guard", "web", "fence", "serving", "migrations", "cli", "version"),
+    *("database", "tokens", "limits", "guard", "search", "history", "web", "fence", "serving", "migrations", "cli"),
+    *("version", "stopwatch", "board", "metrics", "health", "logs", "monitoring", "reference"),
 )
 # module → what it may import of ours: arrows point down only
 MAY_IMPORT = {
-    "version": (),
     "errors": (),
     "config": ("errors",),
     "schemas": ("errors",),
     "context": ("errors", "config"),
     "documents": (),
-    "fence": (),
+    "fence": ("stopwatch",),
+    "stopwatch": (),
+    "version": (),
+    "board": (),
+    "metrics": ("board", "stopwatch", "version"),
+    "health": ("fence",),
+    "logs": (),
     "limits": ("errors",),
     "database": ("errors", "fence"),
-    "models": ("errors", "database", "documents", "limits"),
+    "search": ("database", "documents"),
+    "history": ("database", "documents"),
+    "models": ("errors", "database", "documents", "limits", "search", "history"),
     "tokens": ("errors", "database", "documents", "models"),
-    "queries": ("errors", "schemas"),
+    "queries": ("errors", "schemas", "search"),
     "plans": ("errors", "database", "documents", "models"),
     "lists": ("errors", "documents", "models", "plans"),
     "checks": ("documents",),
@@ -34,6 +42,19 @@ MAY_IMPORT = {
     "migrations": ("errors", "checks", "mounts"),
     "guard": ("errors",),
     "web": ("errors", "schemas", "context", "guard"),
+    "monitoring": (
+        "errors",
+        "context",
+        "documents",
+        "database",
+        "board",
+        "metrics",
+        "health",
+        "logs",
+        "stopwatch",
+        "web",
+    ),
+    "reference": ("context", "guard", "version", "web"),
     "serving": ("errors",),
     "worker": ("errors",),
     "cli": EVERYTHING_BELOW,
@@ -42,8 +63,8 @@ MAY_IMPORT = {
 }
 OURS = {*MAY_IMPORT, "conftest", "tests"}
 WINGS = ("migrations", "cli")
-WITH_FLASK = {"web", "registry", "launcher"}
-WITH_PEEWEE = {"database", "models", "migrations", "checks", "fence"}
+WITH_FLASK = {"web", "registry", "monitoring", "reference", "launcher"}
+WITH_PEEWEE = {"database", "models", "migrations", "checks", "fence", "stopwatch", "health"}
 # The document's list of URLs, and then what it leaves to the reference.
 ROUTES = [
     ("get", "/images"),
@@ -57,6 +78,8 @@ ROUTES = [
     ("put", "/images/<id>/members/<member>"),
     ("delete", "/images/<id>/members/<member>"),
     ("get", "/shared-images/<member>"),
+    ("post", "/images/<id>/undelete"),
+    ("get", "/images/<id>/history"),
 ]
 LONGEST_MODULE, LONGEST_FUNCTION, LONGEST_ROUTE = 450, 29, 15
 

@@ -20,6 +20,16 @@ TAKERS = {"execute": 0, "executemany": 0, "executescript": 0, "execute_sql": 0, 
 # What may stand in a statement beside literal text: constants, names of columns and filters out of tables of ours,
 # numbers counted by us. Whoever adds to this has asked where the value comes from.
 FIXED = {
+    "search.py": {"INDEX", "INSERT", "MARK"},
+    "history.py": {
+        "FORGET",
+        "INSERT",
+        "LAST",
+        "LIST",
+    },
+    "migrations/0006_search_and_history.py": {"', '.join(columns)", "actions", "condition", "event", "row"},
+    "monitoring.py": {"COUNT"},
+    "stopwatch.py": {"self"},  # the statement is handed on as it is
     "tokens.py": {"FIND", "INSERT", "LIST", "patience"},
     "migrations/0005_tokens.py": {"', '.join(columns)"},
     "checks.py": {
@@ -33,6 +43,10 @@ FIXED = {
         "', '.join(models.COLUMNS)",
         "assignments",
     },
+    "cli/doctoring.py": {
+        "COUNT",
+        "STUCK",
+    },
     "cli/exporting.py": {
         "SELECT",
     },
@@ -45,6 +59,7 @@ FIXED = {
         "INSERT_LOCATION",
         "INSERT_MEMBER",
         "INSERT_PROPERTY",
+        "INSERT_WORDS",
     },
     "cli/purging.py": {
         "FIND",
@@ -67,6 +82,7 @@ FIXED = {
         "columns",
         "columns[0]",
         "compare",
+        "count_statement(query.sort_columns, branches, filters)",
         "direction",
         "name",
         "number",
@@ -102,15 +118,21 @@ FIXED = {
     },
     "database.py": {"statement"},
     "plans.py": {
+        "' id' if search.id_prefix else ''",
         "'_by_name' if sort_key == 'name' else ''",
         "BOUNDS[name]",
         "CANDIDATES[name].format(shelf=on_shelf)",
+        "FOUND.format(words=words_condition(name))",
+        "FOUND_IDS if name.endswith(' id') else ''",
         "SAMPLE",
         "SIZE_RANGE",
         "beginning",
         "branch.shelf",
         "condition",
         "driver",
+        "found(driver)",
+        "found(name).replace('UNION', 'UNION ALL')",
+        "len(search.words)",
         "most",
         "name",
         "newest",
@@ -122,14 +144,18 @@ FIXED = {
         "source",
         "statement",
         "table",
+        "word",
+        "words_condition(name)",
     },
 }
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "breakpoint", "input"}
 FORBIDDEN_MODULES = {
     *("pickle", "cPickle", "dill", "marshal", "shelve", "yaml", "ctypes", "subprocess", "pty", "xml", "tempfile"),
     *("urllib.request", "http.client", "requests", "urllib3", "httpx", "aiohttp", "ftplib", "smtplib", "telnetlib"),
-    *("random",),
+    *("random", "httpx2"),
 }
+# Who may: the client asks the server that --url names, the demo starts the server.
+ALLOWED = {"cli/client.py": {"httpx2"}, "cli/demo.py": {"subprocess"}}
 
 
 def tree_of(path):
@@ -233,7 +259,7 @@ def dangers_in(tree):
 
 @every_path
 def test_nothing_of_the_product_runs_text_or_other_programs_or_opens_a_location(path):
-    assert dangers_in(tree_of(path)) == set()
+    assert dangers_in(tree_of(path)) == ALLOWED.get(str(path.relative_to(ROOT)), set())
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,8 @@ FILTERS = {
     "protected": (["--protected"], ["two"]),
     "since": (["--changes-since", "1h"], ["two", "one"]),
     "since a day": (["--changes-since", "2100-01-01"], []),
+    "search": (["--search", "a=b on"], ["one"]),
+    "search for none": (["--search", "three"], []),
     "sorted": (["--sort-key", "name", "--sort-dir", "asc"], ["one", "two"]),
     "limit": (["-n", "1"], ["two"]),
 }
@@ -354,6 +356,17 @@ def test_nothing_is_deleted_where_one_of_several_is_not_found(folder, create):
 
     assert folder.run("delete", "a", "nothing", "--yes")[0] == 3
     assert len(folder.get("list", "-q").split()) == 1
+
+
+def test_a_deletion_is_taken_back_by_name_and_what_was_not_deleted_is_not_found(folder, create):
+    image = create("a", "-p", "k=v")
+    create("b")
+    folder.get("delete", "a", "--yes")
+
+    assert folder.run("show", "a")[0] == 3
+    assert folder.run("undelete", "b")[0] == 3
+    assert folder.get("undelete", "a").strip() == image
+    assert fields_of(folder, "a")["properties"] == {"k": "v"}
 
 
 def test_a_protected_image_stays(folder, create):

@@ -1,0 +1,150 @@
+"""What is counted of requests, and how it is told to Prometheus."""
+
+import platform
+import time
+import zlib
+from bisect import bisect_left
+
+from board import ALIVE, FIRST, SLOT_CELLS, STARTS
+from stopwatch import SQLITE_VERSION
+from version import VERSION
+
+BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "other")
+STATUSES = (200, 204, 301, 302, 303, 304, 308, 400, 401, 403, 404, 405, 408, 409, 412, 413, 415, 500, 503, 507)
+UNMATCHED = "unmatched"  # a path that is no route's, or a method that it does not take
+# A slot's cells: waits and seconds waited, then for each route and method the statuses, buckets, and two sums.
+WAITS, WAITED = FIRST, FIRST + 1
+FIRST_ROUTE = FIRST + 8
+STATUS_CELLS = {status: number for number, status in enumerate(STATUSES)}
+OTHER_STATUS = len(STATUSES)
+BUCKET = OTHER_STATUS + 1
+SUM = BUCKET + len(BUCKETS) + 1
+SQLITE = SUM + 1
+CELLS = SQLITE + 1
+MOST_ROUTES = (SLOT_CELLS - FIRST_ROUTE) // (CELLS * len(METHODS))
+
+
+class Layout:
+    """Which cells belong to which route; the same in every worker that runs the same code."""
+
+    def __init__(self, routes):
+        self.routes = (UNMATCHED, *sorted(routes))[:MOST_ROUTES]
+        self.starts = {
+            (route, method): FIRST_ROUTE + (place * len(METHODS) + number) * CELLS
+            for place, route in enumerate(self.routes)
+            for number, method in enumerate(METHODS)
+        }
+        self.mark = zlib.crc32(repr((self.routes, METHODS, STATUSES, BUCKETS)).encode()) + 1.0
+
+    def start_of(self, route, method):
+        """Where a request's cells begin; what is not in the layout is counted as unmatched, or as another method."""
+        if start := self.starts.get((route, method)):
+            return start
+        return self.starts[route if route in self.routes else UNMATCHED, method if method in METHODS else "other"]
+
+
+class Counter:
+    """Adds to one worker's slot; ``routes`` has the names of rules. For one thread at a time."""
+
+    def __init__(self, layout, slot, routes):
+        self.layout, self.slot, self.routes = layout, slot, routes
+
+    def add(self, answered):
+        """A list of what monitoring keeps of each request."""
+        slot, start_of, routes = self.slot, self.layout.start_of, self.routes
+        for one in answered:
+            start = start_of(routes[one.rule], one.method)
+            slot[start + STATUS_CELLS.get(one.status, OTHER_STATUS)] += 1.0
+            slot[start + BUCKET + bisect_left(BUCKETS, one.seconds)] += 1.0
+            slot[start + SUM] += one.seconds
+            slot[start + SQLITE] += one.in_sqlite
+            slot[WAITS] += len(one.waits)
+            slot[WAITED] += sum(one.waits)
+
+
+class Collector:
+    """For prometheus_client: all workers' counts, and gauges that are taken when somebody asks.
+
+    ``gauges`` is a function that returns [(name, help, {label value: number} or a number, label or None)].
+    """
+
+    def __init__(self, board, layout, gauges):
+        self.board, self.layout, self.gauges = board, layout, gauges
+
+    def collect(self):
+        # Half a second and some megabytes, which only a worker that is asked needs to spend.
+        from prometheus_client import core
+
+        slots = self.board.used()
+        totals = [sum(cells) for cells in zip(*slots, strict=True)] or [0.0] * SLOT_CELLS
+        yield from self.requests(core, totals)
+        waits = core.CounterMetricFamily("registry_sqlite_waits", "Writes that waited for another's for 1 ms or more.")
+        waits.add_metric((), totals[WAITS])
+        waited = core.CounterMetricFamily("registry_sqlite_wait_seconds", "How long they did.")
+        waited.add_metric((), totals[WAITED])
+        starts = core.CounterMetricFamily("registry_worker_starts", "Workers started, those that replace others too.")
+        starts.add_metric((), totals[STARTS])
+        alive = core.GaugeMetricFamily("registry_workers", "Workers alive.", sum(slot[ALIVE] for slot in slots))
+        about = {"version": VERSION, "sqlite": SQLITE_VERSION, "python": platform.python_version()}
+        yield from (waits, waited, starts, alive, core.InfoMetricFamily("registry", "What is running.", about))
+        for name, explanation, found, label in self.gauges():
+            family = core.GaugeMetricFamily(name, explanation, labels=(label,) if label else None)
+            for value, number in found.items() if label else (((), found),):
+                family.add_metric((value,) if label else (), number)
+            yield family
+
+    def requests(self, core, totals):
+        labels = ("route", "method")
+        requests = core.CounterMetricFamily("registry_requests", "Requests answered.", labels=(*labels, "status"))
+        durations = core.HistogramMetricFamily(
+            "registry_request_seconds", "From the request's arrival at its route to the answer.", labels=labels
+        )
+        in_sqlite = core.CounterMetricFamily("registry_sqlite_seconds", "Of which SQLite took.", labels=labels)
+        for label_values, start in self.layout.starts.items():
+            counts = totals[start : start + BUCKET]
+            buckets = totals[start + BUCKET : start + SUM]
+            for status, number in zip((*STATUSES, "other"), counts, strict=True):
+                if number:
+                    requests.add_metric((*label_values, str(status)), number)
+            if any(buckets):
+                durations.add_metric(label_values, cumulated(buckets), totals[start + SUM])
+                in_sqlite.add_metric(label_values, totals[start + SQLITE])
+        return requests, durations, in_sqlite
+
+
+def cumulated(buckets):
+    """[(upper bound, how many up to it)], as Prometheus has them."""
+    shown, number = [], 0.0
+    for bound, count in zip((*map(str, BUCKETS), "+Inf"), buckets, strict=True):
+        number += count
+        shown.append((bound, number))
+    return shown
+
+
+def encode(collector, accept):
+    """(the text, its Content-Type) in the format that an Accept header asks for."""
+    from prometheus_client.exposition import choose_encoder
+
+    encoder, content_type = choose_encoder(accept)
+    return encoder(collector), content_type
+
+
+class Kept:
+    """What ``find`` found, for a while that depends on how long finding took: at most a fiftieth of the time."""
+
+    SHORTEST_SECONDS = 10.0
+    TIMES_THE_COST = 50
+
+    def __init__(self, find):
+        self.find = find
+        self.found, self.until = None, 0.0
+
+    def get(self):
+        began = time.monotonic()
+        if began >= self.until:
+            self.until = began + self.SHORTEST_SECONDS  # whoever asks meanwhile has the old one
+            self.found = self.find()
+            now = time.monotonic()
+            self.until = now + max(self.SHORTEST_SECONDS, self.TIMES_THE_COST * (now - began))
+        return self.found

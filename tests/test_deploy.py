@@ -1,0 +1,232 @@
+"""What is in deploy/ and the Containerfile: read by systemd's own tools, started as they start it, step by step."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import closing, suppress
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, clean_environment, environment, free_port
+
+import serving
+from config import OPTIONS
+
+UNITS = [ROOT / "deploy" / name for name in ("registry.service", "registry.socket")]
+CONTAINERFILE = ROOT / "Containerfile"
+BIN = Path(sys.executable).parent
+MOST_EXPOSED = 2.0
+
+
+def needs(program):
+    return pytest.mark.skipif(shutil.which(program) is None, reason=f"there is no {program} here")
+
+
+def settings_of(unit):
+    """[(name, value)] in the order in which they stand."""
+    lines = [line for line in unit.read_text().splitlines() if "=" in line and not line.startswith("#")]
+    return [tuple(line.split("=", 1)) for line in lines]
+
+
+@pytest.fixture
+def units(tmp_path):
+    """Copies of the units, that name this environment's programs."""
+    folder = tmp_path / "units"
+    folder.mkdir()
+    for unit in UNITS:
+        text = unit.read_text().replace("/opt/registry/.venv/bin", str(BIN)).replace("/opt/registry", str(ROOT))
+        (folder / unit.name).write_text(text)
+    return [folder / unit.name for unit in UNITS]
+
+
+@needs("systemd-analyze")
+def test_systemd_finds_nothing_wrong_with_the_units(units):
+    done = subprocess.run(["systemd-analyze", "verify", *units], check=False, capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@needs("systemd-analyze")
+def test_a_planted_mistake_in_a_unit_is_found(units):
+    units[0].write_text(units[0].read_text().replace("ProtectHome=", "ProtectHouse="))
+
+    done = subprocess.run(["systemd-analyze", "verify", *units], check=False, capture_output=True, text=True)
+
+    assert "ProtectHouse" in done.stderr
+
+
+@needs("systemd-analyze")
+def test_the_service_is_exposed_to_little_by_systemd_s_own_measure(units):
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", units[0]]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+
+    exposure = float(re.search(r"exposure level for registry.service: ([\d.]+)", done.stdout)[1])
+    assert exposure <= MOST_EXPOSED
+
+
+def test_the_units_set_options_that_exist_and_listen_where_the_default_does():
+    service, socket_unit = map(settings_of, UNITS)
+    variables = re.findall(r"REGISTRY_[A-Z_]+", " ".join(value for name, value in service if name == "Environment"))
+
+    assert variables
+    assert set(variables) <= {option.environment for option in OPTIONS}
+    assert dict(socket_unit)["ListenStream"] == "127.0.0.1:9191"
+
+
+@pytest.fixture
+def activated(database_path):
+    """A function: (process, port) of the service's command as systemd starts it, on the first connection."""
+    started = []
+
+    def activate(address, **variables):
+        command = shlex.split(dict(settings_of(UNITS[0]))["ExecStart"].replace("/opt/registry/.venv/bin", str(BIN)))
+        passed = {**environment(database_path), "REGISTRY_LOG_FORMAT": "json", **variables}
+        options = [f"--setenv={name}={value}" for name, value in passed.items()]
+        program = ["systemd-socket-activate", f"--listen={address}", *options, *command]
+        process = subprocess.Popen(program, cwd=ROOT, env=clean_environment(), stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        return process
+
+    yield activate
+    for process in started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=60)
+
+
+def connect_to(port, seconds=30):
+    deadline = time.monotonic() + seconds
+    while True:
+        with suppress(ConnectionRefusedError):
+            return socket.create_connection(("127.0.0.1", port), timeout=30)
+        assert time.monotonic() < deadline
+        time.sleep(0.05)  # polling, with a deadline
+
+
+def answer_of(port, path, seconds=30):
+    """Who connects first starts the server, and is answered by it."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
+            return answer.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)  # polling, with a deadline
+
+
+@needs("systemd-socket-activate")
+def test_a_connection_starts_it_and_systemd_is_told_that_it_is_ready(activated, tmp_path):
+    port = free_port()
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as notified:
+        notified.bind(str(tmp_path / "notify"))
+        notified.settimeout(30)
+        activated(f"127.0.0.1:{port}", NOTIFY_SOCKET=tmp_path / "notify")
+
+        assert json.loads(answer_of(port, "/healthcheck?detail"))["status"] == "ok"
+        assert b"READY=1" in notified.recv(4096)
+
+
+@needs("systemd-socket-activate")
+def test_a_socket_of_systemd_s_that_is_open_to_the_network_is_not_served_with_flavor_none(activated, database_path):
+    port = free_port()
+    process = activated(f"0.0.0.0:{port}")
+
+    connect_to(port).close()
+
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert errors.splitlines()[-1] == f"registry: {serving.OPEN_NETWORK.format('0.0.0.0')}"
+    assert not database_path.exists()
+
+
+# The Containerfile
+
+
+def instructions():
+    """[(name, the rest)], continued lines joined."""
+    text = re.sub(r"\\\n", " ", CONTAINERFILE.read_text())
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return [(line.split()[0], line.split(None, 1)[1]) for line in lines]
+
+
+def last(name):
+    return [rest for found, rest in instructions() if found == name][-1]
+
+
+def variables_of_container():
+    return dict(part.split("=", 1) for part in shlex.split(last("ENV")))
+
+
+def test_the_container_runs_as_nobody_special_from_a_small_image_with_its_database_on_a_volume():
+    variables = variables_of_container()
+
+    assert {rest.split()[0] for name, rest in instructions() if name == "FROM"} == {
+        "docker.io/library/python:3.13-slim"
+    }
+    assert last("USER") == "registry"
+    assert variables["REGISTRY_DATABASE_CONNECTION"] == f"sqlite:///{last('VOLUME')}/registry.db"
+    assert {name for name in variables if name.startswith("REGISTRY_")} <= {option.environment for option in OPTIONS}
+    assert "--require-hashes" in CONTAINERFILE.read_text()
+    assert [name for name, _ in instructions()].index("USER") < [name for name, _ in instructions()].index("CMD")
+
+
+def ignored(name):
+    patterns = [line for line in (ROOT / ".containerignore").read_text().splitlines() if line and line[0] != "#"]
+    is_ignored = False
+    for pattern in patterns:
+        if fnmatch(name, pattern.removeprefix("!").removeprefix("**/")):
+            is_ignored = not pattern.startswith("!")
+    return is_ignored
+
+
+@pytest.fixture
+def container(tmp_path):
+    """A folder with what the container would have, its variables, and its port."""
+    folder, data = tmp_path / "registry", tmp_path / "data"
+    shutil.copytree(ROOT, folder, ignore=lambda _, names: {name for name in names if ignored(name)})
+    data.mkdir()
+    variables = {name: value.replace("/data", str(data)) for name, value in variables_of_container().items()}
+    path = variables["PATH"].replace("/venv/bin", str(BIN)).replace("$PATH", os.environ["PATH"])
+    port = free_port()
+    return folder, {**clean_environment(), **variables, "PATH": path, "REGISTRY_SERVER_BIND_PORT": str(port)}, port
+
+
+def test_no_database_key_or_environment_comes_into_the_container(container):
+    folder, *_ = container
+
+    found = {path.name for path in folder.rglob("*")}
+    assert {"registry.py", "gunicorn.conf.py", "openapi.json", "rapidoc-min.js", "config.example.ini"} <= found
+    assert {name for name in found if name.endswith((".db", ".key", ".pyc"))} == set()
+    assert not {".git", ".venv", "tests", "bench"} & found
+
+
+def test_the_container_s_command_serves_whoever_has_a_token_and_is_healthy(container):
+    folder, variables, port = container
+    process = subprocess.Popen(json.loads(last("CMD")), cwd=folder, env=variables, stderr=subprocess.DEVNULL)
+    try:
+        assert json.loads(answer_of(port, "/healthcheck")) == {"status": "ok"}
+        probe = json.loads(last("HEALTHCHECK").partition(" CMD ")[2].replace("9191", str(port)))
+        healthy = subprocess.run(probe, check=False, env=variables, timeout=30)
+        command = ["flask", "--app", "registry", "token", "create", "--role", "admin"]
+        made = subprocess.run(command, cwd=folder, env=variables, check=True, capture_output=True, text=True)
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/images", headers={"X-Auth-Token": made.stdout.strip()}
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            listed = answer.read()
+    finally:
+        process.send_signal(getattr(signal, last("STOPSIGNAL")))
+        assert process.wait(timeout=60) == 0
+
+    assert healthy.returncode == 0
+    assert listed == b'{"images":[]}'
+    sick = subprocess.run(probe, check=False, env=variables, capture_output=True, timeout=30)
+    assert sick.returncode == 1

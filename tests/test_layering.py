@@ -59,10 +59,11 @@ MAY_IMPORT = {
     "worker": ("errors",),
     "cli": EVERYTHING_BELOW,
     "registry": EVERYTHING_BELOW,
+    "launcher": (*EVERYTHING_BELOW, "registry"),
 }
 OURS = {*MAY_IMPORT, "conftest", "tests"}
 WINGS = ("migrations", "cli")
-WITH_FLASK = {"web", "registry", "monitoring", "reference"}
+WITH_FLASK = {"web", "registry", "monitoring", "reference", "launcher"}
 WITH_PEEWEE = {"database", "models", "migrations", "checks", "fence", "stopwatch", "health"}
 # The document's list of URLs, and then what it leaves to the reference.
 ROUTES = [

@@ -88,7 +88,7 @@ def read_script():
 @cache
 def read_document():
     document = orjson.loads(DOCUMENT.read_bytes())
-    return orjson.dumps({**document, "servers": [{"url": "."}]})
+    return orjson.dumps({**document, "servers": [{"url": "/"}]})
 
 
 def register(app):

@@ -62,10 +62,11 @@ MAY_IMPORT = {
     "cli": EVERYTHING_BELOW,
     "ui": (*BELOW_PAGES, "ui"),
     "registry": (*EVERYTHING_BELOW, "ui"),
+    "launcher": (*EVERYTHING_BELOW, "registry"),
 }
 OURS = {*MAY_IMPORT, "conftest", "tests"}
 WINGS = ("migrations", "cli", "ui")
-WITH_FLASK = {"web", "registry", "monitoring", "reference", "ui"}
+WITH_FLASK = {"web", "registry", "monitoring", "reference", "launcher", "ui"}
 WITH_PEEWEE = {"database", "models", "migrations", "checks", "fence", "stopwatch", "health"}
 # The document's list of URLs, and then what it leaves to the reference.
 ROUTES = [

@@ -215,6 +215,12 @@ def test_a_log_that_cannot_be_written_is_no_reason_not_to_answer(start):
         server = start(full)
 
         assert [server.ask("/images") for _ in range(20)] == [200] * 20
+        # Nor to end a worker: it writes a second later at most, and would be replaced.
+        deadline = time.monotonic() + 1.5
+        while time.monotonic() < deadline:
+            assert server.ask("/images") == 200
+        with urllib.request.urlopen(f"{server.url}/metrics", timeout=30) as answer:
+            assert b"registry_worker_starts_total 2.0\n" in answer.read()
 
 
 def test_flask_run_logs_requests_by_the_same_lines(database_path, tmp_path):

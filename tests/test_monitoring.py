@@ -1,5 +1,6 @@
 """What watches over the registry: /healthcheck and /metrics, asked as a load balancer and Prometheus ask them."""
 
+import logging
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -388,6 +390,25 @@ def test_every_route_and_method_has_cells_of_its_own_and_within_its_slot():
     metrics.Counter(layout, board.slot(0), {None: "/199"}).add([answered(None, "PATCH", 999, 1e9)])
     assert starts[-1] + metrics.CELLS <= len(board.slot(0))
     assert layout.start_of("/199", "PATCH") == layout.starts[metrics.UNMATCHED, "other"]
+
+
+def test_requests_that_are_settled_by_a_scrape_and_the_worker_at_once_are_counted_once(client, request):
+    request.addfinalizer(partial(sys.setswitchinterval, sys.getswitchinterval()))
+    request.addfinalizer(logging.getLogger("registry").handlers.clear)
+    sys.setswitchinterval(1e-6)
+    monitor, board = client.application.extensions["monitor"], Board(1)
+    settle = monitor.attend(board, board.take())
+    monitor.log = None
+
+    def answer_and_settle(_):
+        for _ in range(20):
+            monitor.answered.extend([answered("/images", "GET", 200, 0.1)] * 50)
+            settle()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(answer_and_settle, range(8)))
+
+    assert sample_of(client.get("/metrics").text, "registry_request_seconds_count", route="/images") == 8 * 20 * 50
 
 
 def test_what_is_costly_to_find_is_kept_for_longer():

@@ -17,7 +17,7 @@ PATHS = ("/docs", "/docs/rapidoc.js", "/openapi.json", "/versions")
 def test_the_document_that_is_served_is_the_file_for_the_server_that_is_asked(client):
     answer = client.get("/openapi.json")
 
-    assert answer.json == {**DOCUMENT, "servers": [{"url": "."}]}
+    assert answer.json == {**DOCUMENT, "servers": [{"url": "/"}]}
 
 
 def test_versions_name_the_product_s_and_the_api_s(client):
@@ -92,3 +92,22 @@ def test_a_browser_shows_every_operation_and_complains_of_nothing(browser, serve
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
     hosts = "return performance.getEntriesByType('resource').map(entry => new URL(entry.name).origin)"
     assert set(browser.execute_script(hosts)) <= {server.url, "null"}
+
+
+TRY = """
+const root = document.querySelector('rapi-doc').shadowRoot;
+const section = root.getElementById('get-/versions');
+const request = section?.querySelector('api-request')?.shadowRoot;
+const button = request?.querySelector('.m-btn.primary');
+if (button && !button.dataset.pressed) { button.dataset.pressed = '1'; button.click(); }
+return request?.textContent ?? '';
+"""
+
+
+def test_a_reader_of_the_page_can_try_an_operation_on_this_very_server(browser, server):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get(f"{server.url}/docs#get-/versions")
+
+    WebDriverWait(browser, 30).until(lambda driver: "Response Status: OK:200" in driver.execute_script(TRY))
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []

@@ -57,8 +57,8 @@ def main(arguments=None) -> int:
 class Registry:
     """The application in this thread, on a database that it cannot write."""
 
-    def __init__(self, database):
-        variables = {"DATABASE_CONNECTION": f"sqlite:///{database.resolve()}"}
+    def __init__(self, path):
+        variables = {"DATABASE_CONNECTION": f"sqlite:///{path.resolve()}"}
         variables |= {"AUTH_FLAVOR": "trusted-auth", "AUTH_ALLOW_ANONYMOUS_ACCESS": "true"}
         settings = read_settings({f"REGISTRY_{name}": value for name, value in variables.items()})
         self.client = create_app(settings).test_client()

@@ -42,6 +42,11 @@ def up(migrator, db):
         *("changes TEXT NOT NULL", "digest INTEGER NOT NULL", "PRIMARY KEY (image_id, number)"),
     )
     db.execute_sql(f"CREATE TABLE change ({', '.join(columns)}) WITHOUT ROWID")
+    # Other programs delete without foreign keys: the next image with this number must not inherit what was said of it.
+    db.execute_sql(
+        "CREATE TRIGGER image_removed AFTER DELETE ON image BEGIN"
+        " DELETE FROM words WHERE image_id = old.pk; DELETE FROM change WHERE image_id = old.pk; END"
+    )
 
 
 def words_of(text):

@@ -6,6 +6,7 @@ from cli.exporting import export_images
 from cli.importing import import_images
 from cli.purging import purge_images
 from cli.restoring import restore_database
+from cli.scanning import scan_images
 from cli.tokens import manage_tokens
 
 COMMANDS = (
@@ -16,4 +17,5 @@ COMMANDS = (
     restore_database,
     purge_images,
     manage_tokens,
+    scan_images,
 )

@@ -14,7 +14,7 @@ from cli.detecting import NONE, SKIPPED
 from cli.hashing import Hasher
 from cli.locating import shown
 from cli.metering import metered
-from cli.registering import FAILED, MISSING, REFUSED, UNCHANGED, Outcome, Register
+from cli.recording import FAILED, MISSING, REFUSED, UNCHANGED, Outcome, Register
 from cli.walking import Entry, is_below, is_gone, walk
 from cli.watching import watch
 

@@ -4,7 +4,7 @@ import time
 
 import click
 
-from cli.registering import FAILED
+from cli.recording import FAILED
 from cli.walking import Found, walk
 
 

@@ -52,6 +52,10 @@ class Fault(NamedTuple):
     mends: str = ""
 
 
+def sqlite_version():
+    return sqlite3.sqlite_version
+
+
 def connect(path):
     """A connection that reads ``path``, and changes it only where an earlier process left its log behind."""
     mode = "rw" if os.access(path, os.W_OK) and os.access(os.path.dirname(path) or ".", os.W_OK) else "ro"

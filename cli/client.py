@@ -3,15 +3,16 @@
 import copy
 import functools
 import logging
+import os
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import ClassVar
 from urllib.parse import quote, urlsplit
 
 import click
 import orjson
 from flask import current_app
-from flask.cli import with_appcontext
+from flask.cli import ScriptInfo, with_appcontext
 
 import migrations
 import models
@@ -27,6 +28,8 @@ PURGE_HEADER = "X-Glance-Registry-Purge-Props"
 NO_SUCH_PATH = "Nothing is at this path."
 ID_PREFIX = re.compile("[0-9a-fA-F]{1,8}(-?[0-9a-fA-F]{1,4}){0,3}(-?[0-9a-fA-F]{1,12})?")
 MOST_CANDIDATES = 10
+MOST_COMPLETED = 2000
+SHELL_WORD = re.compile(r"[\w.+@%,-][\w.+@%,=-]*")
 # A caller may see images that lists leave out unless they are asked for.
 ALIVE, DELETED = ({}, {"status": "killed"}), ({"deleted": True},)
 
@@ -50,9 +53,33 @@ def with_client(command):
     @functools.wraps(command)
     def run(*arguments, url, token, **options):
         with open_client(url, token) as client:
-            return command(*arguments, client=client, **options)
+            try:
+                return command(*arguments, client=client, **options)
+            except (UnicodeEncodeError, orjson.JSONEncodeError):
+                raise Failure("What you gave is not UTF-8 text, and cannot be sent.") from None
 
     return run
+
+
+def image_argument(**options):
+    """The argument IMAGE: what ``Client.find`` takes; shells complete it."""
+    return click.argument("image", required=True, shell_complete=completions, **options)
+
+
+def completions(ctx, param, incomplete):
+    """Names that begin so, and ids; whatever does not work completes nothing."""
+    with suppress(Exception, SystemExit), ctx.ensure_object(ScriptInfo).load_app().app_context():
+        url, token = (ctx.params.get(name) or os.environ.get(f"REGISTRY_{name.upper()}") for name in ("url", "token"))
+        with open_client(url, token) as client:
+            images = client.images(deleted=True if ctx.command.name == "undelete" else None, limit=MOST_COMPLETED)
+            return [text for image in images for text in completing(image) if text.startswith(incomplete)]
+    return []
+
+
+def completing(image):
+    """What stands for it in a shell without quotes."""
+    name = image["name"] or ""
+    return [name] if SHELL_WORD.fullmatch(name) else [image["id"]]
 
 
 @contextmanager
@@ -61,14 +88,13 @@ def open_client(url=None, token=None):
     import httpx2  # only commands pay for it
 
     if not url:
-        source = click.get_current_context().get_parameter_source("token")
-        if source == click.core.ParameterSource.COMMANDLINE:
+        if token and not os.environ.get("REGISTRY_TOKEN") == token:
             raise click.UsageError("--token is for a server: it needs --url.")
         with (
             local_transport(httpx2) as transport,
             httpx2.Client(transport=transport, base_url="http://localhost") as http,
         ):
-            yield Client(http, "the local database")
+            yield Client(http, "the local database", is_local=True)
         return
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -120,16 +146,17 @@ class Client:
 
     PARAMETERS: ClassVar = {"changes_since": "changes-since", "search": "q"}
 
-    def __init__(self, http, name):
+    def __init__(self, http, name, *, is_local=False):
         self.http = http
         self.name = name
+        self.is_local = is_local
 
     def images(self, *, limit=None, properties=None, **query):
         """Full records over all pages, ``limit`` of them at most; private ones too, unless is_public says otherwise.
 
         ``query`` has the parameters of GET /images, and search for q; None is left out.
         """
-        query = {"is_public": "none", **query} if query.get("is_public") is None else query
+        query |= {"is_public": "none"} if query.get("is_public") is None else {}
         given = {self.PARAMETERS.get(name, name): value for name, value in query.items() if value is not None}
         given |= {f"property-{name}": value for name, value in (properties or {}).items()}
         given |= {} if limit is None else {"limit": limit}
@@ -160,7 +187,7 @@ class Client:
             return found[0]
         kind = "deleted image" if deleted else "image"
         if not found:
-            raise Failure(f"There is no {kind} “{cleaned(text)}”: neither name nor id begins so.", NOT_FOUND)
+            raise Failure(f"No {kind} is called “{cleaned(text)}”, and no id begins so.", NOT_FOUND)
         lines = [f"  {image['id']}  {cleaned(image['name'] or '')}" for image in found[:MOST_CANDIDATES]]
         more = ["  … and more"] if len(found) > MOST_CANDIDATES else []
         raise Failure("\n".join([f"“{cleaned(text)}” may be any of these; give an id:", *lines, *more]), NOT_FOUND)
@@ -185,6 +212,11 @@ class Client:
 
     def show(self, image_id):
         return self.image("GET", image_id)
+
+    def show_with_tag(self, image_id):
+        """(record, ETag)"""
+        answer = self.request("GET", f"/images/{quote(image_id)}")
+        return self.content_of(answer, "image"), answer.headers.get("ETag")
 
     def create(self, values):
         return self.content_of(self.request("POST", "/images", json={"image": values}), "image")

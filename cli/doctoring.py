@@ -1,0 +1,223 @@
+"""``doctor``: what this registry is, how it is, what is slow, and what to do."""
+
+import os
+import platform
+import shutil
+import tempfile
+import time
+from contextlib import closing
+from datetime import timedelta
+
+import click
+from flask import current_app
+from flask.cli import with_appcontext
+
+import checks
+import migrations
+import models
+import mounts
+from cli import screens
+from cli.client import Failure, open_client
+from cli.words import cleaned, human_size
+from config import OPTIONS, environment_texts, file_texts, without_credentials
+from errors import RegistryError
+from version import VERSION
+
+MOST_FAULTS = 5
+SLOW_SYNC, SLOW_LOCK, SLOW_REQUEST = 0.1, 0.1, 0.25  # seconds
+TRIES = 3
+DAY = timedelta(days=1)
+SLOW = {
+    "a sync of the disk": "The disk is slow to sync, which every write waits for: move the database to another one.",
+    "the write lock": "Another process holds the write lock for long: an import, or a program that is not ours.",
+}
+SLOW_QUERY = "the machine is busy, or the file not in memory. docs/performance.md has what it takes elsewhere."
+LARGE_LOG = 64 * 1024 * 1024
+LITTLE_ROOM = 256 * 1024 * 1024
+COUNT = "SELECT CASE WHEN deleted THEN 'deleted' ELSE status END, count(*) FROM image GROUP BY 1 ORDER BY 1"
+STUCK = "SELECT count(*) FROM image WHERE NOT deleted AND status IN ('queued', 'saving') AND updated_at < ?"
+REQUESTS = (
+    ("a page of the list", {"limit": 100}),
+    ("the same, by name", {"limit": 100, "sort_key": "name", "sort_dir": "asc"}),
+    ("a search", {"limit": 100, "search": "debian"}),
+    ("a filter by property", {"limit": 100, "properties": {"os_distro": "debian"}}),
+)
+
+
+@click.command("doctor")
+@with_appcontext
+def examine():
+    """Say how this registry is: version, options and where each came from, the database's health and size, what is
+    slow, and what to do. It changes nothing; the exit code is 0 where all is well.
+
+    \b
+    Example:
+      $ flask --app registry doctor
+    """
+    settings = current_app.settings
+    path = settings.database.connection.removeprefix("sqlite:///")
+    troubles = []
+    section("version", versions())
+    section("options", options(settings))
+    is_healthy = examine_file(path, troubles)
+    if is_healthy:
+        section("images", examine_images(path))
+        section("speed", examine_speed(path, troubles))
+    if not troubles:
+        screens.echo(screens.styled("All is well.", fg="green"))
+        return
+    section("what to do", [(str(number), text) for number, text in enumerate(troubles, 1)])
+    raise Failure(f"{len(troubles)} {'thing needs' if len(troubles) == 1 else 'things need'} care.")
+
+
+def section(title, pairs):
+    """A head and lines for people; for scripts the head stands in front of every line."""
+    pairs = [(name, cleaned(text)) for name, text in pairs]
+    if not screens.is_terminal():
+        screens.echo_lines(f"{title}\t{name}\t{text}" for name, text in pairs)
+        return
+    screens.echo(screens.styled(title, bold=True))
+    columns = max([0, *(screens.cells(name) for name, _ in pairs)])
+    screens.echo_lines(f"  {screens.padded(name, columns)}  {text}" for name, text in pairs)
+
+
+def versions():
+    return [
+        ("registry", VERSION),
+        ("Python", platform.python_version()),
+        ("SQLite", checks.sqlite_version()),
+        ("system", f"{platform.system()} {platform.release()}, {platform.machine()}"),
+    ]
+
+
+def options(settings):
+    """What differs from the default, and from where; then the rest in a line."""
+    given = {**file_texts(os.environ.get("REGISTRY_CONFIG")), **environment_texts(os.environ)}
+    pairs = []
+    for option in OPTIONS:
+        text, source = given.get((option.section, option.name), (option.default, "default"))
+        if (option.section, option.name) == ("database", "connection"):
+            text = without_credentials(settings.database.connection)
+            source = "the launcher's" if source == "default" and text != option.default else source
+        pairs.append((f"[{option.section}] {option.name}", f"{text or '(empty)'}  ({source})"))
+    return pairs
+
+
+def examine_file(path, troubles):
+    """Tell of the file; whether it can be asked."""
+    pairs = [("file", os.path.abspath(path))]
+    if not os.path.isfile(path):
+        troubles.append("There is no database yet: make run, or any command such as list, creates it.")
+        section("database", pairs)
+        return False
+    pairs += sizes(path, troubles)
+    faults = found_faults(path)
+    pairs.append(("health", "well" if not faults else faults[0]))
+    pairs += [("", fault) for fault in faults[1:]]
+    section("database", pairs)
+    troubles += [remedy(path, faults)] if faults else []
+    return not faults
+
+
+def sizes(path, troubles):
+    log = f"{path}-wal"
+    log_size = os.path.getsize(log) if os.path.exists(log) else 0
+    room = shutil.disk_usage(os.path.dirname(os.path.abspath(path))).free
+    if log_size > LARGE_LOG:
+        troubles.append(
+            f"The log is {human_size(log_size)}: a reader keeps it from being emptied. Look for one that hangs."
+        )
+    if room < LITTLE_ROOM:
+        troubles.append(f"The disk has {human_size(room)} left: make room, before writes are refused (507).")
+    if kind := mounts.network_file_system(path):
+        troubles.append(f"The file is on a network file system ({kind}), where SQLite's locks are not safe: move it.")
+    if not os.access(path, os.W_OK) or not os.access(os.path.dirname(os.path.abspath(path)), os.W_OK):
+        troubles.append("File or folder cannot be written by you: run this as the server's user, or change the mode.")
+    return [
+        ("size", human_size(os.path.getsize(path))),
+        ("log", human_size(log_size)),
+        ("free on disk", human_size(room)),
+    ]
+
+
+def found_faults(path):
+    """In words, a few at most. A large file is not read whole: that is for ``check``."""
+    if os.path.getsize(path) > migrations.CHECKED_BYTES:
+        fault = checks.file_fault(path)
+        return [fault] if fault else []
+    faults = []
+    try:
+        for fault in checks.file_faults(path, migrations.versions()):
+            faults.append(fault.text)
+            if len(faults) > MOST_FAULTS:
+                return [*faults[:MOST_FAULTS], "… and more: check tells all"]
+    except OSError as error:
+        faults.append(f"cannot be read: {error.strerror}")
+    return faults
+
+
+def remedy(path, faults):
+    if "older version" in faults[0]:
+        return "Start the server, or run any command such as list: that brings the database to this version."
+    if "newer version" in faults[0]:
+        return "Run the newer version of the registry that wrote this file."
+    if "another application" in faults[0] or "not a SQLite" in faults[0]:
+        return f"{path} is not a registry's database: set [database] connection to one that is."
+    if "cannot be read" in faults[0]:
+        return "Run this as the user who owns the file."
+    if "digest" in faults[0] or "are not what" in faults[0] or "is not what" in faults[0]:
+        return "Run check, and read docs/operations.md before check --rebuild."
+    return (
+        "Stop the server, and restore a backup: restore FILE --force. docs/operations.md says how to save what is left."
+    )
+
+
+def examine_images(path):
+    """How many of each status, and of those that never became active."""
+    with closing(checks.connect(path)) as connection:
+        counts = connection.execute(COUNT).fetchall()
+        ((stuck,),) = connection.execute(STUCK, (models.time_text(DAY),)).fetchall()
+    pairs = [(status, f"{count:,}") for status, count in counts] or [("none", "")]
+    return pairs + ([("stuck", f"{stuck:,} queued or saving for more than a day")] if stuck else [])
+
+
+def examine_speed(path, troubles):
+    """What a write waits for, and what requests take here, without a network: the best of three."""
+    folder = os.path.dirname(os.path.abspath(path))
+    try:
+        with open_client() as client:
+            timed = {"a sync of the disk": (SLOW_SYNC, lambda: sync_a_file(folder))}
+            timed["the write lock"] = (SLOW_LOCK, take_lock)
+            for name, query in REQUESTS:
+                timed[name] = (SLOW_REQUEST, lambda query=query: list(client.images(**query)))
+            seconds = {name: best(act) for name, (_, act) in timed.items()}
+    except (Failure, RegistryError, OSError) as error:
+        cause = getattr(error, "message", None) or getattr(error, "detail", None) or getattr(error, "strerror", "")
+        troubles.append(f"Nothing could be timed: {cause}")
+        return []
+    slow = [name for name, (most, _) in timed.items() if seconds[name] > most]
+    troubles += [SLOW[name] if name in SLOW else f"{name[0].upper()}{name[1:]} is slow: {SLOW_QUERY}" for name in slow]
+    return [(name, f"{1000 * seconds[name]:.1f} ms{'  slow' if name in slow else ''}") for name in timed]
+
+
+def best(act):
+    found = []
+    for _ in range(TRIES):
+        started = time.perf_counter()
+        act()
+        found.append(time.perf_counter() - started)
+    return min(found)
+
+
+def sync_a_file(folder):
+    """As each write's log is synced. Raises OSError."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"\0" * 4096)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def take_lock():
+    """Raises DatabaseUnavailable where somebody holds it for longer than busy_timeout."""
+    with models.writing():
+        pass

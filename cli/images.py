@@ -1,0 +1,199 @@
+"""How the commands show images: in tables, one by one, for scripts."""
+
+import csv
+import io
+import sys
+
+import click
+
+from cli import screens
+from cli.words import cleaned, human_size, human_time, masked
+
+TITLES = ("ID", "NAME", "STATUS", "FORMAT", "SIZE", "VISIBILITY", "OWNER", "CREATED")
+DROPPED = ("OWNER", "CREATED", "FORMAT", "VISIBILITY", "SIZE", "STATUS")
+# What scripts read, in this order; a script that wants more asks for --json or --csv.
+PLAIN = ("id", "name", "status", "disk_format", "container_format", "size", "visibility", "owner", "created_at")
+FIELDS = (
+    *("id", "name", "status", "disk_format", "container_format", "size", "virtual_size", "checksum", "min_disk"),
+    *("min_ram", "owner", "visibility", "protected", "created_at", "updated_at", "deleted", "deleted_at", "location"),
+)
+SHORT_ID = 8
+BYTES = ("size", "virtual_size")
+TIMES = ("created_at", "updated_at", "deleted_at")
+SHOWN_AS = {"min_disk": "{} GB", "min_ram": "{} MB"}
+
+
+def output_options(command):
+    """The options --json and --quiet."""
+    command = click.option("--quiet", "-q", is_flag=True, help="Print ids only.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON: the API's record, locations whole.")(
+        command
+    )
+
+
+def visibility_of(image):
+    return "public" if image["is_public"] else "private"
+
+
+def short_ids(images):
+    """{id: its beginning that is no other's}, of one length."""
+    ids = [image["id"] for image in images]
+    length = SHORT_ID
+    while length < 36 and len({image_id[:length] for image_id in ids}) < len(ids):
+        length += 1 if length != 8 else 2
+    return {image_id: image_id[:length] for image_id in ids}
+
+
+def show_list(images, how):
+    """``images`` may be a generator; ``how`` is json, csv, quiet, or None: by where it goes."""
+    if how == "json":
+        screens.echo_json_array(images)
+    elif how == "csv":
+        screens.echo_lines(csv_lines(images))
+    elif how == "quiet":
+        screens.echo_lines(image["id"] for image in images)
+    elif screens.is_terminal():
+        show_table(list(images))
+    else:
+        screens.echo_lines("\t".join(plain_values(image, PLAIN)) for image in images)
+
+
+def show_table(images):
+    if not images:
+        screens.echo("No images.", err=True)
+        return
+    short = short_ids(images)
+    rows = [table_row(image, short[image["id"]]) for image in images]
+    statuses = {short[image["id"]]: image for image in images}
+    table = screens.Table(
+        TITLES, flexible="NAME", dropped=DROPPED, right=("SIZE",), style=lambda *cell: cell_styled(statuses, *cell)
+    )
+    screens.echo_lines(table.lines(rows))
+
+
+def table_row(image, short_id):
+    return {
+        "ID": short_id,
+        "NAME": image["name"] or "",
+        "STATUS": "deleted" if image["deleted"] else image["status"],
+        "FORMAT": formats_of(image),
+        "SIZE": human_size(image["size"]),
+        "VISIBILITY": visibility_of(image),
+        "OWNER": image["owner"] or "",
+        "CREATED": human_time(image["created_at"]),
+    }
+
+
+def cell_styled(images, title, text, row):
+    image = images[row["ID"]]
+    if title == "STATUS" or image["deleted"]:
+        return screens.status_styled(text, image["status"], image["deleted"])
+    return screens.styled(text, dim=True) if title == "ID" else text
+
+
+def formats_of(image):
+    """The container only where it says something."""
+    disk, container = image["disk_format"] or "", image["container_format"] or "bare"
+    return disk if container in ("bare", disk) else f"{disk}/{container}"
+
+
+def plain_values(image, names):
+    """Texts for scripts: exact numbers and times, nothing for null, no tab and no line's end within."""
+    values = {**image, "visibility": visibility_of(image), "location": masked(image["location"])}
+    return [text_of(values[name]) for name in names]
+
+
+def text_of(value):
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else cleaned(str(value))
+
+
+def csv_lines(images):
+    """With a head; properties and the exact values. On a terminal what does not print is escaped."""
+    is_read_by_people = sys.stdout.isatty()
+    yield ",".join((*FIELDS, "properties"))
+    for image in images:
+        values = {**image, "visibility": visibility_of(image), "location": masked(image["location"])}
+        row = [csv_text(values[name]) for name in FIELDS]
+        row.append(screens.json_text(image["properties"], is_indented=False))
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow(map(cleaned, row) if is_read_by_people else row)
+        yield line.getvalue()
+
+
+def csv_text(value):
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def show_image(image, members, how, is_secret_shown=False):
+    """One image, all that is known; ``members`` are the API's entries."""
+    if how == "json":
+        screens.echo(screens.json_text(image))
+    elif how == "quiet":
+        screens.echo(image["id"])
+    elif screens.is_terminal():
+        screens.echo_lines(described(image, members, is_secret_shown))
+    else:
+        screens.echo_lines(plain_lines(image, members, is_secret_shown))
+
+
+def locations_of(image, is_secret_shown):
+    urls = [entry["url"] for entry in image["location_data"]]
+    return urls if is_secret_shown else [masked(url) for url in urls]
+
+
+def described(image, members, is_secret_shown):
+    """For people: empty fields left out, numbers and times in words beside the exact ones."""
+    values = {name: value for name, value in {**image, "visibility": visibility_of(image)}.items() if name in FIELDS}
+    pairs = [(name, described_value(name, values[name])) for name in FIELDS if values.get(name) not in (None, False, 0)]
+    pairs = [(name, text) for name, text in pairs if name != "location"]
+    pairs += [("location", cleaned(url)) for url in locations_of(image, is_secret_shown)]
+    pairs += [("shared with", cleaned(entry["member_id"]) + " (can share)" * entry["can_share"]) for entry in members]
+    properties = [(cleaned(name), cleaned(text or "")) for name, text in image["properties"].items()]
+    columns = max(screens.cells(name) for name, _ in (*pairs, *[(f"  {name}", "") for name, _ in properties]))
+    for name, text in pairs:
+        shown = screens.status_styled(text, text, image["deleted"]) if name == "status" else text
+        yield f"{screens.styled(screens.padded(name.replace('_', ' '), columns), bold=True)}  {shown}"
+    if properties:
+        yield screens.styled("properties", bold=True)
+    for name, text in properties:
+        yield f"  {screens.padded(name, columns - 2)}  {text}"
+
+
+def described_value(name, value):
+    if name in BYTES:
+        return f"{human_size(value)} ({value:,} bytes)"
+    if name in TIMES:
+        return f"{value[:19].replace('T', ' ')} UTC ({human_time(value)})"
+    return "yes" if value is True else cleaned(SHOWN_AS.get(name, "{}").format(value))
+
+
+def plain_lines(image, members, is_secret_shown):
+    """name, tab, value: for scripts."""
+    for name, text in zip(FIELDS[:-1], plain_values(image, FIELDS[:-1]), strict=True):
+        yield f"{name}\t{text}"
+    yield from (f"location\t{cleaned(url)}" for url in locations_of(image, is_secret_shown))
+    yield from (f"property\t{cleaned(name)}={cleaned(text or '')}" for name, text in image["properties"].items())
+    yield from (f"member\t{cleaned(entry['member_id'])}\t{text_of(entry['can_share'])}" for entry in members)
+
+
+def told(image, verb, how):
+    """What became of an image: in words to people, its id to scripts."""
+    if how == "json":
+        screens.echo(screens.json_text(image))
+    elif how == "quiet" or not screens.is_terminal():
+        screens.echo(image["id"])
+    else:
+        name = f" {cleaned(image['name'])}" if image["name"] else ""
+        screens.echo(f"{verb}{screens.styled(name, bold=True)}  {image['id']}")
+
+
+def how_of(as_json=False, quiet=False, as_csv=False):
+    """Raises UsageError for more than one."""
+    chosen = [name for name, is_asked in (("json", as_json), ("csv", as_csv), ("quiet", quiet)) if is_asked]
+    if len(chosen) > 1:
+        raise click.UsageError(f"Only one of {', '.join(f'--{name}' for name in chosen)}.")
+    return chosen[0] if chosen else None

@@ -72,16 +72,20 @@ def inspected(file, head, size):
         inspector, broken = inspector_class(), None
         try:
             inspector.eat_chunk(head)
-            if kind in READ_OF and inspector.format_match:
+            if kind in READ_OF and matches(inspector):
                 read_on(inspector, file, size, READ_OF[kind])
             inspector.finish()
         except Exception as error:  # it parses what anybody may have made
             broken = " ".join(str(error).split())[:200] or type(error).__name__
-        try:
-            if inspector.format_match:
-                yield kind, inspector, broken
-        except Exception:
-            continue  # it has not come so far as to know
+        if matches(inspector):
+            yield kind, inspector, broken
+
+
+def matches(inspector):
+    try:
+        return inspector.format_match
+    except Exception:
+        return False  # it has not come so far as to know
 
 
 def format_inspectors():
@@ -165,9 +169,7 @@ def is_partitioned(head):
     if len(head) < SECTOR or head[514:518] == b"HdrS":
         return False
     entries = [struct.unpack_from("<B3xB3xII", head, 446 + 16 * number) for number in range(4)]
-    return all(boot in (0, 0x80) for boot, *_ in entries) and any(
-        kind and length for _, kind, _, length in entries
-    )
+    return all(boot in (0, 0x80) for boot, *_ in entries) and any(kind and length for _, kind, _, length in entries)
 
 
 def fixed_vhd_size(file, size):

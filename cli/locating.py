@@ -27,9 +27,3 @@ def file_of(image):
     """The path of a record's first location that is a file here, or None."""
     urls = [entry["url"] for entry in image["location_data"]]
     return next((path for path in map(path_of, urls) if path is not None), None)
-
-
-def shown(path):
-    """A path for people: no byte of it acts on a terminal."""
-    text = os.fsencode(path).decode(errors="replace")
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)

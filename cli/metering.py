@@ -3,7 +3,7 @@
 import sys
 from contextlib import contextmanager
 
-from cli.locating import shown
+from cli.words import cleaned
 
 # Shorter files are over before anybody could read their names.
 SHOWN_BYTES = 32 * 1024 * 1024
@@ -28,7 +28,7 @@ class Meter:
         """A function that is told of bytes as they are read; what was not read in the end counts as done."""
         from rich.markup import escape
 
-        name = shown(path).rpartition("/")[2]
+        name = cleaned(path).rpartition("/")[2]
         name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
         task = self.progress.add_task(f"  {escape(name)}", total=size) if size >= SHOWN_BYTES else None
         left = size

@@ -78,7 +78,9 @@ TABLE = (
     Row("debian", re.compile(r"debian-(?P<version>\d+)-(?P<variant>[a-z]+)-(?P<arch>[a-z0-9]+)(-(?P<build>[\w-]+))?")),
     Row(
         "debian",
-        re.compile(r"debian-(?P<version>sid|forky|trixie)-(?P<variant>[a-z]+)-(?P<arch>[a-z0-9]+)(-(?P<build>[\w-]+))?"),
+        re.compile(
+            r"debian-(?P<version>sid|forky|trixie)-(?P<variant>[a-z]+)-(?P<arch>[a-z0-9]+)(-(?P<build>[\w-]+))?"
+        ),
     ),
     Row("debian", re.compile(r"debian-(?P<version>\d+\.\d+\.\d+)-(?P<arch>[a-z0-9]+)-(?P<variant>[\w-]+)")),
     Row("debian", re.compile(r"debian-live-(?P<version>\d+\.\d+\.\d+)-(?P<arch>[a-z0-9]+)-(?P<variant>[\w-]+)")),
@@ -96,10 +98,15 @@ TABLE = (
     ),
     Row(
         "centos",
-        re.compile(r"centos-(?P<variant>stream-[a-z]+(-base)?)(-\w+?)?-(?P<version>\d+)-(?P<build>[\w.]+?)\.(?P<arch>\w+)"),
+        re.compile(
+            r"centos-(?P<variant>stream-[a-z]+(-base)?)(-\w+?)?-(?P<version>\d+)-(?P<build>[\w.]+?)\.(?P<arch>\w+)"
+        ),
     ),
     Row("centos", re.compile(r"centos-(?P<variant>stream)-(?P<version>\d+)-(?P<build>\w+)-(?P<arch>\w+)-\w+")),
-    Row("centos", re.compile(r"centos-(?P<version>\d+)-(?P<arch>x86_64|aarch64)-(?P<variant>[a-z]+)(-(?P<build>[\w.]+))?")),
+    Row(
+        "centos",
+        re.compile(r"centos-(?P<version>\d+)-(?P<arch>x86_64|aarch64)-(?P<variant>[a-z]+)(-(?P<build>[\w.]+))?"),
+    ),
     Row(
         "rocky",
         re.compile(
@@ -118,7 +125,10 @@ TABLE = (
         "almalinux",
         re.compile(r"almalinux-(?P<version>\d+)-(?P<variant>[a-z-]+)-(?P<build>latest)\.(?P<arch>[a-z0-9_]+)"),
     ),
-    Row("almalinux", re.compile(r"almalinux-(?P<version>[\d.]+)-(?P<arch>x86_64|aarch64|ppc64le|s390x)-(?P<variant>\w+)")),
+    Row(
+        "almalinux",
+        re.compile(r"almalinux-(?P<version>[\d.]+)-(?P<arch>x86_64|aarch64|ppc64le|s390x)-(?P<variant>\w+)"),
+    ),
     Row(
         "opensuse",
         re.compile(
@@ -131,7 +141,10 @@ TABLE = (
             r"opensuse-(?P<version>tumbleweed)-(?P<variant>minimal-vm)\.(?P<arch>[a-z0-9_]+)(-(?P<build>[\w.-]+))?"
         ),
     ),
-    Row("opensuse", re.compile(r"opensuse-(?P<variant>leap)-(?P<version>\d+\.\d+)-\w+-(?P<arch>\w+?)(-(?P<build>[\w.]+))?")),
+    Row(
+        "opensuse",
+        re.compile(r"opensuse-(?P<variant>leap)-(?P<version>\d+\.\d+)-\w+-(?P<arch>\w+?)(-(?P<build>[\w.]+))?"),
+    ),
     Row(
         "alpinelinux",
         re.compile(
@@ -150,7 +163,10 @@ TABLE = (
         ),
     ),
     Row("cirros", re.compile(r"cirros-(?P<version>d?[\d.]+)-(?P<arch>\w+)-(disk|uec|rootfs)")),
-    Row("rhel", re.compile(r"rhel-(?P<version>\d+\.\d+)(-update-\d+)?-(?P<arch>x86_64|aarch64|ppc64le|s390x)-(?P<variant>\w+)")),
+    Row(
+        "rhel",
+        re.compile(r"rhel-(?P<version>\d+\.\d+)(-update-\d+)?-(?P<arch>x86_64|aarch64|ppc64le|s390x)-(?P<variant>\w+)"),
+    ),
     Row("windows", re.compile(r"win(?P<version>1[01])_(?P<build>\w\wh\w)_[a-z]+_(?P<arch>x64|arm64|x32)(v\d)?")),
     Row("windows", re.compile(r"windows_server_(?P<version>\d{4}(_r2)?)_(?P<variant>[a-z_]+)_(?P<build>\d+)")),
     Row(
@@ -161,7 +177,9 @@ TABLE = (
     ),
     Row(
         "windows",
-        re.compile(r"(?P<version>\d{5})\.[\d.]+-\d+\.[a-z0-9_]+?_(?P<variant>server)_eval_(?P<arch>x64fre)_[a-z]{2}-[a-z]{2}"),
+        re.compile(
+            r"(?P<version>\d{5})\.[\d.]+-\d+\.[a-z0-9_]+?_(?P<variant>server)_eval_(?P<arch>x64fre)_[a-z]{2}-[a-z]{2}"
+        ),
         WINDOWS_VERSIONS,
     ),
 )
@@ -201,9 +219,7 @@ def read(row, groups, words):
     version = version.replace("_", " ") if version else None
     words = [TITLES[row.os_distro], version, *words, architecture]
     properties = {"os_distro": row.os_distro, "os_version": version, "architecture": architecture}
-    return Guess(
-        " ".join(word for word in words if word), {name: value for name, value in properties.items() if value}
-    )
+    return Guess(" ".join(word for word in words if word), {name: value for name, value in properties.items() if value})
 
 
 def architecture_of(word):

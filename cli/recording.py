@@ -1,17 +1,23 @@
 """What a scan knows of the registry's records, and makes of a file that was read."""
 
 import os
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import click
+from flask import current_app
 
+import models
+from cli import copying
 from cli.client import FAILED as FAILURE
 from cli.client import Failure
 from cli.detecting import NONE, REFUSED
 from cli.hashing import MD5, SHA512
-from cli.locating import location_of, path_of, shown
-from cli.naming import guess
+from cli.locating import location_of, path_of
 from cli.reading import CHANGED, IMAGE, UNREADABLE
+from cli.words import cleaned
 
 ADDED, UPDATED, UNCHANGED, MISSING, FAILED = "added", "updated", "unchanged", "missing", "failed"
 # Properties that a scan keeps, to know a file again; the size is the record's own.
@@ -42,10 +48,11 @@ class Register:
         self.records = {}
         self.moved = {}
         self.contents = {}
+        self.is_ours = lambda path: True
 
     def learn(self, is_ours):
         """Read the registry's records of the paths that ``is_ours`` says."""
-        self.records, self.contents = {}, {}
+        self.records, self.contents, self.is_ours = {}, {}, is_ours
         for image in self.client.images():
             if image["properties"].get(HOST) not in (None, self.host) and self.host is not None:
                 continue
@@ -64,8 +71,28 @@ class Register:
             self.contents.setdefault(digest, set()).add(path)
 
     def doubles(self):
-        """[paths] of files with the same content, that this scan saw or the registry has."""
-        return sorted(sorted(paths) for paths in self.contents.values() if len(paths) > 1)
+        """[paths] of files with the same content, one of which at least is ours."""
+        return sorted(
+            sorted(paths) for paths in self.contents.values() if len(paths) > 1 and any(map(self.is_ours, paths))
+        )
+
+    @contextmanager
+    def synced_together(self):
+        """In the local database, all that is registered is synced at the end, not each by itself.
+
+        Where power is lost before, records are missing, and the next scan makes them; none is half there.
+        """
+        if self.host is not None or self.is_dry:
+            yield
+            return
+        models.execute("PRAGMA synchronous = normal", ())
+        try:
+            yield
+        finally:
+            models.execute("PRAGMA synchronous = full", ())
+            log = Path(f"{current_app.settings.database.connection.removeprefix('sqlite:///')}-wal")
+            if log.exists():
+                copying.sync(log)
 
     def expect_moves(self, gone):
         """What is now at another path is known by size, time and inode."""
@@ -88,7 +115,7 @@ class Register:
         self.contents.get(image["properties"].get("os_hash_value"), set()).discard(old)
         values = {"location": location_of(entry.path)}
         values |= {"status": "active"} if GONE in image["properties"] else {}
-        return self.change(entry.path, image, values, f"was {shown(old)}", without=GONE)
+        return self.change(entry.path, image, values, f"was {cleaned(old)}", without=GONE)
 
     def add(self, entry, found):
         """The Outcome of a file that was read."""
@@ -110,6 +137,9 @@ class Register:
         return outcome if differs or outcome.word == FAILED or self.is_dry else Outcome(UNCHANGED)
 
     def create(self, entry, facts, properties):
+        # Imported here: its patterns take a twentieth of a second, which a server need not wait for.
+        from cli.naming import guess
+
         guessed = guess(os.fsencode(os.path.basename(entry.path)).decode(errors="replace"))
         values = {
             "name": guessed.name[:LONGEST_NAME],
@@ -127,10 +157,8 @@ class Register:
         if without in image["properties"]:
             kept = {name: value for name, value in image["properties"].items() if name != without}
             values = values | {"properties": kept | values.get("properties", {})}
-        purges = without in image["properties"]
-        return self.send(
-            UPDATED, reason, path, lambda body: self.client.update(image["id"], body, purge=purges), values
-        )
+        change = partial(self.client.update, image["id"], purge=without in image["properties"])
+        return self.send(UPDATED, reason, path, change, values)
 
     def miss(self, path):
         """The Outcome of a record whose file is gone, unless it was found elsewhere."""
@@ -139,7 +167,8 @@ class Register:
             return Outcome(UNCHANGED)
         if self.marks_missing and not self.is_dry and GONE not in image["properties"]:
             values = {"status": "deactivated", "properties": {GONE: "true"}}
-            return self.send(MISSING, "now deactivated", None, lambda body: self.client.update(image["id"], body), values)
+            change = partial(self.client.update, image["id"])
+            return self.send(MISSING, "now deactivated", None, change, values)
         return Outcome(MISSING, image["id"])
 
     def send(self, word, reason, path, call, values):

@@ -12,11 +12,11 @@ from cli import reading
 from cli.client import with_client
 from cli.detecting import NONE, SKIPPED
 from cli.hashing import Hasher
-from cli.locating import shown
 from cli.metering import metered
 from cli.recording import FAILED, MISSING, REFUSED, UNCHANGED, Outcome, Register
 from cli.walking import Entry, is_below, is_gone, walk
 from cli.watching import watch
+from cli.words import cleaned
 
 MOST_JOBS = 64
 # The order of the last line; what is not an image is only counted.
@@ -85,7 +85,7 @@ class Scan:
         for path, outcome in outcomes.items():
             self.tell(path, outcome)
         for path, other in found.doubles:
-            self.tell(path, Outcome(NONE, reason=f"is the same file as {shown(other)}"))
+            self.tell(path, Outcome(NONE, reason=f"is the same file as {cleaned(other)}"))
         taken = {entry.path for entry in found.entries} | {path for path, _ in found.doubles}
         if gone is None:
             gone = [path for path in self.register.paths() if path not in taken and is_gone(path)]
@@ -108,6 +108,7 @@ class Scan:
         is_dry = self.register.is_dry
         with ExitStack() as stack:
             hasher = None if is_dry else Hasher(self.jobs)
+            stack.enter_context(self.register.synced_together())
             meter = stack.enter_context(metered("scan", sum(entry.status.st_size for entry in entries)))
             readers = stack.enter_context(ThreadPoolExecutor(self.jobs, thread_name_prefix="read"))
             try:
@@ -131,12 +132,13 @@ class Scan:
         self.counts[word] = self.counts.get(word, 0) + 1
         if self.verbose or word not in (NONE, UNCHANGED):
             label = f"would be {word}" if self.register.is_dry and word in ("added", "updated") else word
-            click.echo(f"{label:<9}  {shown(path)}{f': {outcome.reason}' if outcome.reason else ''}")
+            click.echo(f"{label:<9}  {cleaned(path)}{f': {outcome.reason}' if outcome.reason else ''}")
         return outcome
 
     def sum_up(self):
-        parts = [f"{self.counts.get(word, 0)} {word}" for word in COUNTED if word in COUNTED[:3] or self.counts.get(word)]
+        shown = [word for word in COUNTED if word in COUNTED[:3] or self.counts.get(word)]
+        parts = [f"{self.counts.get(word, 0)} {word}" for word in shown]
         others = self.counts.get(NONE, 0)
         click.echo(", ".join([*parts, *([f"{others} no images"] if others else [])]), err=True)
         for paths in self.register.doubles():
-            click.echo(f"the same content: {', '.join(map(shown, paths))}", err=True)
+            click.echo(f"the same content: {', '.join(map(cleaned, paths))}", err=True)

@@ -15,6 +15,7 @@ from cli.scanning import scan_images
 from cli.sharing import share_image, unshare_image
 from cli.showing import show_one
 from cli.tokens import manage_tokens
+from cli.verifying import verify_images
 
 COMMANDS = (
     list_images,
@@ -35,4 +36,5 @@ COMMANDS = (
     purge_images,
     manage_tokens,
     scan_images,
+    verify_images,
 )

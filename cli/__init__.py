@@ -14,6 +14,7 @@ from cli.restoring import restore_database
 from cli.scanning import scan_images
 from cli.sharing import share_image, unshare_image
 from cli.showing import show_one
+from cli.syncing import sync
 from cli.tokens import manage_tokens
 from cli.verifying import verify_images
 
@@ -37,4 +38,5 @@ COMMANDS = (
     manage_tokens,
     scan_images,
     verify_images,
+    sync,
 )

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from cli.detecting import IMAGE, REFUSED, Detected, detect
+from cli.hashing import MD5, SHA512
 from cli.walking import reason_of
 
 UNREADABLE, CHANGED = "unreadable", "changed"
@@ -34,14 +35,14 @@ def opened(path):
         os.close(file)
 
 
-def read(path, disk_formats, hasher=None, advance=lambda count: None):
+def read(path, disk_formats, hasher=None, algorithms=(MD5, SHA512), advance=lambda count: None):
     """A Reading. Without ``hasher`` only the format is looked at. Raises Stopped."""
     try:
         with opened(path) as (file, status):
             detected = detect(file, os.path.basename(path), status.st_size, disk_formats)
             if detected.verdict != IMAGE or hasher is None:
                 return Reading(detected.verdict, detected, {}, status, detected.reason)
-            digests, count = hasher.digests(file, status.st_size, advance=advance)
+            digests, count = hasher.digests(file, status.st_size, algorithms, advance)
             if count != status.st_size or has_changed(path, file, status):
                 return Reading(CHANGED, reason="changed while it was read")
             return Reading(IMAGE, detected, digests, status)

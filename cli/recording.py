@@ -66,6 +66,12 @@ class Register:
     def paths(self):
         return list(self.records)
 
+    def algorithm_of(self, path):
+        """Of a file's os_hash_value: its record's, where that has one, so that a sync and a scan agree."""
+        image = self.records.get(path)
+        named = image and image["properties"].get("os_hash_algo")
+        return named if named in ("sha256", "sha384", SHA512) else SHA512
+
     def note_content(self, image, path):
         if digest := image["properties"].get("os_hash_value"):
             self.contents.setdefault(digest, set()).add(path)
@@ -76,7 +82,6 @@ class Register:
             sorted(paths) for paths in self.contents.values() if len(paths) > 1 and any(map(self.is_ours, paths))
         )
 
-    @contextmanager
     def synced_together(self):
         """In the local database, all that is registered is synced at the end, not each by itself.
 
@@ -192,7 +197,8 @@ class Register:
         kept = {MODIFIED: str(status.st_mtime_ns), INODE: str(status.st_ino)} | ({HOST: self.host} if self.host else {})
         if self.is_dry:
             return kept
-        return {"os_hash_algo": SHA512, "os_hash_value": found.digests[SHA512]} | kept
+        algorithm = next(name for name in found.digests if name != MD5)
+        return {"os_hash_algo": algorithm, "os_hash_value": found.digests[algorithm]} | kept
 
 
 def facts_of(found):
@@ -210,3 +216,30 @@ def shown_signature(entry):
 
 def kept_signature(image):
     return image["size"], image["properties"].get(MODIFIED), image["properties"].get(INODE)
+
+
+@contextmanager
+def synced_together(is_local):
+    """In the local database, all that is registered meanwhile is synced at the end, not each by itself.
+
+    Where power is lost before, records are missing, and the next scan makes them; none is half there.
+    """
+    if not is_local:
+        yield
+        return
+    models.execute("PRAGMA synchronous = normal", ())
+    try:
+        yield
+    finally:
+        models.execute("PRAGMA synchronous = full", ())
+        log = Path(f"{current_app.settings.database.connection.removeprefix('sqlite:///')}-wal")
+        if log.exists():
+            copying.sync(log)
+
+
+def is_public_by_default():
+    """Whether what a command adds is public: unless callers are identified, by a token or by [auth] flavor."""
+    parameters = click.get_current_context().params
+    if parameters.get("url"):
+        return not parameters.get("token")
+    return current_app.settings.auth.flavor == "none"

@@ -11,9 +11,9 @@ from flask import current_app
 from cli import reading
 from cli.client import with_client
 from cli.detecting import NONE, SKIPPED
-from cli.hashing import Hasher
+from cli.hashing import MD5, Hasher
 from cli.metering import metered
-from cli.recording import FAILED, MISSING, REFUSED, UNCHANGED, Outcome, Register
+from cli.recording import FAILED, MISSING, REFUSED, UNCHANGED, Outcome, Register, is_public_by_default, synced_together
 from cli.walking import Entry, is_below, is_gone, walk
 from cli.watching import watch
 from cli.words import cleaned
@@ -50,9 +50,7 @@ def scan_images(client, paths, dry_run, watches, interval, mark_missing, is_publ
     roots = list(dict.fromkeys(os.path.realpath(path) for path in paths))
     context = click.get_current_context()
     is_remote = bool(context.params.get("url"))
-    if is_public is None:
-        has_token = is_remote and bool(context.params.get("token"))
-        is_public = not has_token and (is_remote or current_app.settings.auth.flavor == "none")
+    is_public = is_public_by_default() if is_public is None else is_public
     register = Register(client, is_public, socket.gethostname() if is_remote else None, dry_run, mark_missing)
     scan = Scan(register, roots, jobs or min(os.cpu_count() or 1, MOST_JOBS), verbose)
     if watches:
@@ -108,7 +106,7 @@ class Scan:
         is_dry = self.register.is_dry
         with ExitStack() as stack:
             hasher = None if is_dry else Hasher(self.jobs)
-            stack.enter_context(self.register.synced_together())
+            stack.enter_context(synced_together(self.register.host is None and not is_dry))
             meter = stack.enter_context(metered("scan", sum(entry.status.st_size for entry in entries)))
             readers = stack.enter_context(ThreadPoolExecutor(self.jobs, thread_name_prefix="read"))
             try:
@@ -125,7 +123,9 @@ class Scan:
 
     def read(self, entry: Entry, hasher, meter):
         with meter.file(entry.path, entry.status.st_size) as advance:
-            return reading.read(entry.path, self.disk_formats, hasher, advance)
+            return reading.read(
+                entry.path, self.disk_formats, hasher, (MD5, self.register.algorithm_of(entry.path)), advance
+            )
 
     def tell(self, path, outcome):
         word = outcome.word

@@ -14,7 +14,12 @@ from cli import copying, files
 @click.option("--force", is_flag=True, help="Replace TO where it exists.")
 @with_appcontext
 def back_up_database(to, force):
-    """Copy the database to the file TO, and check the copy. Servers read and write meanwhile."""
+    """Copy the database to the file TO, and check the copy. Servers read and write meanwhile.
+
+    \b
+    Example:
+      $ flask --app registry backup copy.db
+    """
     path = current_app.settings.database.connection.removeprefix("sqlite:///")
     if not os.path.isfile(path):
         raise click.ClickException(f"{path}: is not a file.")

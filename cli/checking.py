@@ -27,6 +27,10 @@ def check_database(rebuild, trust_rows):
     """Say what is wrong with the database: its structure, its rules, its documents and digests.
 
     The exit code is 0 where all is well. Others may write meanwhile: one moment is looked at.
+
+    \b
+    Example:
+      $ flask --app registry check
     """
     path = current_app.settings.database.connection.removeprefix("sqlite:///")
     with files.told_in_one_line(path):

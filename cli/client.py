@@ -25,6 +25,7 @@ FAILED, NOT_FOUND, NO_ACCESS, UNREACHABLE = 1, 3, 4, 5  # 2 is click's, of wrong
 EXIT_CODES = {401: NO_ACCESS, 403: NO_ACCESS, 404: NOT_FOUND, 503: UNREACHABLE, 507: UNREACHABLE}
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 60
 PURGE_HEADER = "X-Glance-Registry-Purge-Props"
+ERROR_NUMBER = re.compile(r"\[Errno -?[0-9]+\] |\[SSL: \w+\] | \(_ssl\.c:[0-9]+\)")
 NO_SUCH_PATH = "Nothing is at this path."
 ID_PREFIX = re.compile("[0-9a-fA-F]{1,8}(-?[0-9a-fA-F]{1,4}){0,3}(-?[0-9a-fA-F]{1,12})?")
 MOST_CANDIDATES = 10
@@ -261,8 +262,7 @@ class Client:
         except httpx2.TimeoutException:
             raise Failure(f"{self.name} does not answer in time.", UNREACHABLE) from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-            cause = " ".join(str(error).split()) or type(error).__name__
-            raise Failure(f"{self.name} cannot be reached: {cleaned(cause)}", UNREACHABLE) from None
+            raise Failure(f"{self.name} cannot be reached: {cause_of(error)}.", UNREACHABLE) from None
         if not answer.is_success:
             raise self.failure(answer)
         return answer
@@ -290,6 +290,12 @@ class Client:
         if (url.scheme, url.host, url.port) != (answer.url.scheme, answer.url.host, answer.url.port):
             raise Failure(f"{self.name} leads to another server: {cleaned(str(url))}")
         return url
+
+
+def cause_of(error):
+    """In words: without numbers of errors, and what OpenSSL calls the place of them."""
+    cause = " ".join(str(error).split()) or type(error).__name__
+    return cleaned(ERROR_NUMBER.sub("", cause).rstrip("."))
 
 
 def parsed(content):

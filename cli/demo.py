@@ -87,7 +87,7 @@ def serve(port, is_without_browser):
     url = f"http://127.0.0.1:{port}"
     # Whoever asks us to end means the server too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    command = [sys.executable, "-m", "gunicorn", "registry:create_app()"]
+    command = [sys.executable, "-m", "gunicorn", "--log-level", "warning", "registry:create_app()"]
     with subprocess.Popen(command, cwd=ROOT, env=variables_for(port), stdout=subprocess.DEVNULL) as server:  # noqa: S603
         try:
             wait_until_ready(server, url)

@@ -30,6 +30,11 @@ def export_images(file):
 
     A name that ends in .gz or .zst is compressed; - is standard output. Others may write meanwhile: what they
     change is not in it.
+
+    \b
+    Example:
+      $ flask --app registry export images.ndjson.zst
+      $ flask --app registry export - | head -1
     """
     database = current_app.settings.database
     migrations.prepare(database)

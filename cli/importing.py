@@ -46,6 +46,10 @@ def import_images(file, skip_invalid, on_conflict):
     """Read images from FILE, as export writes them: JSON, one record a line.
 
     A name that ends in .gz or .zst is decompressed; - is standard input. All are imported, or none.
+
+    \b
+    Example:
+      $ flask --app registry import images.ndjson.zst --on-conflict replace
     """
     settings = current_app.settings
     migrations.prepare(settings.database)

@@ -43,6 +43,11 @@ def purge_images(older_than, dry_run, yes):
     """Remove for good the images that were deleted so long ago, with properties, locations and members.
 
     Their ids are free again. Servers read and write meanwhile.
+
+    \b
+    Example:
+      $ flask --app registry purge --older-than 30d --dry-run
+      $ flask --app registry purge --older-than 30d --yes
     """
     migrations.prepare(current_app.settings.database)
     before = models.time_text(older_than)

@@ -20,7 +20,7 @@ CHUNK_BYTES = 1024 * 1024
 OPTIONS = (
     click.option("--name", help="What people call it."),
     click.option("--disk-format", metavar="FORMAT", help="Such as qcow2, raw, iso."),
-    click.option("--container-format", metavar="FORMAT", help="Such as bare, which it is without it."),
+    click.option("--container-format", metavar="FORMAT", help="Such as bare, ovf."),
     click.option("--size", type=Size(), help="In bytes, or 2G, 700MB."),
     click.option("--virtual-size", type=Size(), help="The disk's that a machine sees."),
     click.option("--checksum", metavar="MD5"),

@@ -21,6 +21,10 @@ def restore_database(source, force):
     """Put the backup FROM in the database's place, after checking it; one of an older version is migrated.
 
     No server may run meanwhile. Until the last moment the database stays what it was.
+
+    \b
+    Example:
+      $ flask --app registry restore backup.db --force
     """
     settings = current_app.settings.database
     target = Path(os.path.realpath(settings.connection.removeprefix("sqlite:///")))

@@ -46,7 +46,12 @@ def manage_tokens():
 @click.option("--read-only", is_flag=True, help="It may see whatever the tenant and roles may, and change nothing.")
 @with_appcontext
 def create_token(tenant, roles, expires, description, read_only):
-    """Print a new token, this once: only a hash of it is kept."""
+    """Print a new token, this once: only a hash of it is kept.
+
+    \b
+    Example:
+      $ flask --app registry token create --tenant acme --role member --expires 90d
+    """
     if expires is not None and not expires:
         raise click.ClickException("--expires: Must be later than now.")
     with told_in_one_line():
@@ -62,7 +67,12 @@ def create_token(tenant, roles, expires, description, read_only):
 @manage_tokens.command("list")
 @with_appcontext
 def list_tokens():
-    """Print what is known of all tokens; used_at is exact to an hour."""
+    """Print what is known of all tokens; used_at is exact to an hour.
+
+    \b
+    Example:
+      $ flask --app registry token list
+    """
     with told_in_one_line():
         rows = tokens.find_all()
     access = {0: "read-write", 1: "read-only"}
@@ -77,7 +87,12 @@ def list_tokens():
 @click.argument("number", metavar="ID", type=click.IntRange(1, 2**63 - 1))
 @with_appcontext
 def revoke_token(number):
-    """Refuse a token from the next request on."""
+    """Refuse a token from the next request on.
+
+    \b
+    Example:
+      $ flask --app registry token revoke 1
+    """
     with told_in_one_line(is_prepared=True):  # also where check finds that it was changed
         tokens.revoke(number)
     click.echo(f"Token {number} is revoked.", err=True)

@@ -240,3 +240,11 @@ def answer_to(server, *lines):
         client.sendall(head.encode())
         with client.makefile("rb") as answer:
             return int(answer.readline().split()[1])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Somebody's empty folder: see terminals.Folder."""
+    from terminals import Folder
+
+    return Folder(tmp_path)

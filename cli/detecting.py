@@ -117,7 +117,8 @@ def judge(kind, inspector, file, head):
     if failures:
         check, failure = next(iter(failures.items()))
         reason = REASONS.get((kind, check), f"is {kind}, and unsafe: {{failure}}")
-        return Detected(REFUSED, reason=reason.format(failure=failure, backing=backing_file(file, head)))
+        backing = backing_file(file, head) if kind == "qcow2" else ""
+        return Detected(REFUSED, reason=reason.format(failure=failure, backing=backing))
     return Detected(IMAGE, kind, inspector.virtual_size or None)
 
 

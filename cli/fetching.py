@@ -92,6 +92,8 @@ def opened(where):
     parts = urlsplit(where)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise click.UsageError("Give a URL of http or https without a query, a file, or a folder.")
+    if parts.scheme == "http":
+        click.echo("http: nobody vouches for this index; its signature is not verified either.", err=True)
     import httpx2
 
     options = {"follow_redirects": True, "max_redirects": MOST_REDIRECTS, "timeout": SECONDS}

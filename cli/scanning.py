@@ -56,7 +56,7 @@ def scan_images(client, paths, dry_run, watches, interval, mark_missing, is_publ
     if watches:
         watch(scan, interval)
     else:
-        scan.run(walk(roots))
+        scan.take_in(walk(roots))
     scan.sum_up()
     if any(scan.counts.get(word) for word in WRONG):
         context.exit(1)
@@ -73,7 +73,7 @@ class Scan:
         self.disk_formats = current_app.settings.api.disk_formats
         self.counts = {}
 
-    def run(self, found, gone=None):
+    def take_in(self, found, gone=None):
         """Register what ``found`` says; ``gone`` are paths that are known to be missing, None to look for them.
 
         Returns {path: Outcome}.

@@ -54,19 +54,10 @@ def sync_simplestreams(client, source, archs, releases, all_versions, folder, dr
       $ flask --app registry sync simplestreams mirror/ --arch amd64
     """
     is_public = is_public_by_default() if is_public is None else is_public
-    if source.startswith("http:"):
-        screens.echo(
-            "http: nobody vouches for this index, and nothing in it is verified against a signature.", err=True
-        )
+    target = Path(os.path.realpath(folder)) if folder else None
     with fetching.opened(source) as (mirror, path):
-        try:
-            items, refused = fetching.items_of(mirror, path)
-        except FetchError as error:
-            raise click.ClickException(f"{error}.") from None
-        sync_run = Sync(client, mirror, folder and Path(os.path.realpath(folder)), is_public, dry_run)
-        for where, reason in refused:
-            sync_run.tell(REFUSED, where, reason)
-        sync_run.run(items, chosen(items, archs, releases, not all_versions))
+        sync_run = Sync(client, mirror, target, is_public, dry_run)
+        sync_run.take_in(path, lambda items: chosen(items, archs, releases, not all_versions))
     sync_run.sum_up()
     if any(sync_run.counts.get(word) for word in WRONG):
         click.get_current_context().exit(FAILED)
@@ -84,22 +75,31 @@ class Sync:
         self.disk_formats = current_app.settings.api.disk_formats
         self.counts = {}
 
-    def run(self, items, wanted):
+    def take_in(self, path, choose):
+        """All that ``choose`` picks of the items of the document at ``path``. Raises ClickException."""
+        try:
+            items, refused = fetching.items_of(self.mirror, path)
+        except FetchError as error:
+            raise click.ClickException(f"{error}.") from None
+        for where, reason in refused:
+            self.tell(REFUSED, where, reason)
         records = self.records({item.stream for item in items})
-        wanted = [item for item in wanted if item.disk_format in self.disk_formats]
-        fetches = self.folder or self.mirror.is_local
-        total = sum(item.size for item in wanted) if fetches and not self.is_dry else 0
-        is_local = not click.get_current_context().params.get("url")
-        with synced_together(is_local and not self.is_dry), metered("sync", total) as meter, Files(self) as files:
-            for item in wanted:
-                try:
-                    self.tell(*self.register(item, records.get(item.key), files, meter))
-                except (FetchError, OSError) as error:
-                    self.tell(BROKEN, item.name, getattr(error, "strerror", None) or str(error))
+        self.register_all([item for item in choose(items) if item.disk_format in self.disk_formats], records)
         published = {item.key for item in items}
         for key, image in records.items():
             if key not in published:
                 self.tell(GONE, image["name"] or image["id"], "the mirror has it no longer")
+
+    def register_all(self, items, records):
+        fetches = (self.folder or self.mirror.is_local) and not self.is_dry
+        total = sum(item.size for item in items) if fetches else 0
+        is_local = not click.get_current_context().params.get("url")
+        with synced_together(is_local and not self.is_dry), metered("sync", total) as meter, Files(self) as files:
+            for item in items:
+                try:
+                    self.tell(*self.register(item, records.get(item.key), files, meter))
+                except (FetchError, OSError) as error:
+                    self.tell(BROKEN, item.name, getattr(error, "strerror", None) or str(error))
 
     def records(self, streams):
         """{key: record} of what was synced from these before."""

@@ -39,7 +39,7 @@ def look(scan, found, settled, done, gone):
         [trouble for trouble in found.troubles if trouble[0] in settled],
         [],
     )
-    outcomes = scan.run(part, gone)
+    outcomes = scan.take_in(part, gone)
     now = {entry.path: entry.signature for entry in part.entries} | dict(part.troubles)
     # What changed while it was read comes again when it has settled.
     again = {path for path, outcome in outcomes.items() if outcome.word == FAILED and path not in dict(part.troubles)}

@@ -3,9 +3,7 @@
 import secrets
 import sqlite3
 import uuid
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from urllib.parse import quote
 
 from peewee import (
     AutoField,
@@ -13,55 +11,27 @@ from peewee import (
     BooleanField,
     CharField,
     CompositeKey,
-    DatabaseError,
     ForeignKeyField,
     IntegerField,
     Model,
     SmallIntegerField,
-    SqliteDatabase,
     TextField,
 )
 
+from database import database, execute, reading, writing
 from documents import DELETED, KILLED, NORMAL, PAIRED_FORMATS, PUBLIC, SHARED, documents_of, is_paired, member_digest
 from errors import (
     Conflict,
-    DatabaseFull,
-    DatabaseUnavailable,
     Forbidden,
     Invalid,
     NotFound,
     PreconditionFailed,
     Unauthorized,
 )
-from fence import Fenced
 from limits import UNLIMITED, quota_of, require_locations, require_room
 
 NO_LOCATIONS = ',"location":null,"location_data":[]}'
 MICROSECOND = timedelta(microseconds=1)
-# SQLite's result codes for what passes, or what an operator mends; any other is a mistake of ours.
-SQLITE_FULL = 13
-SQLITE_TROUBLES = {5: "is locked", 6: "is locked", 8: "cannot be written", 10: "cannot be read or written"}
-SQLITE_TROUBLES |= {
-    23: "is of another version than this server: restart it",
-    11: "is damaged",
-    14: "cannot be opened",
-    15: "is locked",
-    26: "is damaged",
-}
-
-database = SqliteDatabase(None)
-
-
-def open_database(settings):
-    """Say where the database is; each thread connects at its first query, after any fork.
-
-    ``settings`` is the section [database]. Whoever serves has migrated and checked the file before.
-    """
-    path = quote(settings.connection.removeprefix("sqlite:///"))
-    # FULL syncs the log with every commit: an answered write survives a power cut.
-    pragmas = {"synchronous": "full", "foreign_keys": 1}
-    # rw: a file that has gone is an error, not the beginning of an empty one.
-    database.init(f"file:{path}?mode=rw", uri=True, pragmas=pragmas, timeout=settings.busy_timeout, factory=Fenced)
 
 
 class Table(Model):
@@ -359,50 +329,6 @@ class Member(Table):
                 raise NotFound("Membership could not be found.")
 
 
-@contextmanager
-def reading():
-    """One snapshot for all queries within. Raises DatabaseUnavailable."""
-    with translated_errors(), database.atomic():
-        yield
-
-
-@contextmanager
-def writing():
-    """One transaction that takes the write lock at its start. Raises DatabaseUnavailable, DatabaseFull."""
-    with translated_errors(), database.atomic("IMMEDIATE"):
-        yield
-
-
-@contextmanager
-def translated_errors():
-    try:
-        yield
-    except DATABASE_ERRORS as error:
-        raise translated(error) from error
-
-
-DATABASE_ERRORS = (DatabaseError, sqlite3.DatabaseError)
-
-
-def translated(error):
-    """What to raise for an error of SQLite's: the same, where it is a mistake of ours.
-
-    Peewee wraps SQLite's error, once or twice; and where SQLite has rolled back by itself, Peewee's own
-    attempt fails, with the first error as its context.
-    """
-    cause = error
-    while cause is not None:
-        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
-        if code == SQLITE_FULL:
-            return DatabaseFull("The disk is full; nothing was changed.")
-        if "Could not decode" in str(cause):  # Python's own message, without a code: bytes that are no UTF-8
-            code = sqlite3.SQLITE_CORRUPT
-        if code in SQLITE_TROUBLES:
-            return DatabaseUnavailable(f"The database {SQLITE_TROUBLES[code]}; nothing was changed.")
-        cause = getattr(cause, "orig", None) or cause.__context__
-    return error
-
-
 def require_pair(row):
     if not is_paired(row):
         message = f"If either format is one of {', '.join(PAIRED_FORMATS)}, both must be the same."
@@ -426,11 +352,6 @@ def columns_of(values, visibility=SHARED):
     if "is_public" in values and values["is_public"] != (visibility == PUBLIC):
         columns["visibility"] = PUBLIC if values["is_public"] else SHARED
     return columns
-
-
-def execute(statement, parameters):
-    """Peewee builds a statement anew each time, which costs more than SQLite takes to run it."""
-    return database.connection().execute(statement, parameters)
 
 
 def audience_of(context):

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import orjson
 
-from models import DATABASE_ERRORS, DELETED, KILLED, NORMAL, database, translated
+from database import DATABASE_ERRORS, database, translated
+from models import DELETED, KILLED, NORMAL
 
 # A filter that so few images pass is where a query starts; they are then sorted. Any other is checked on the way.
 FEW = 500

@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 import cli
+import database
 import lists
 import migrations
 import models
@@ -168,7 +169,7 @@ def create_app(settings: Settings | None = None) -> Application:
     Raises StartupError.
     """
     settings = settings or read_settings()
-    models.open_database(settings.database)
+    database.open_database(settings.database)
     host = development_host()
     if host is not None:
         serving.require_closed_host(settings.auth, host)

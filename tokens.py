@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import NamedTuple
 
+import database
 import models
 from documents import TOKEN_COLUMNS, token_digest
 from errors import NotFound
@@ -38,8 +39,8 @@ def find_bearer(text):
     if not TOKEN.fullmatch(text):
         return None
     wanted = hash_of(text)
-    with models.translated_errors():
-        row = models.execute(FIND, (wanted,)).fetchone()
+    with database.translated_errors():
+        row = database.execute(FIND, (wanted,)).fetchone()
     if row is None or not hmac.compare_digest(row[1], wanted):
         return None
     number, _, tenant, roles, is_read_only, expires_at, revoked_at, used_at = row
@@ -53,8 +54,8 @@ def find_bearer(text):
 
 def note_use(number, now):
     """Nobody waits for this, nor fails by it: where the database is locked or full, another request will write it."""
-    connection = models.database.connection()
-    with suppress(*models.DATABASE_ERRORS):
+    connection = database.database.connection()
+    with suppress(*database.DATABASE_ERRORS):
         (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
         connection.execute("PRAGMA busy_timeout = 0")
         try:
@@ -77,25 +78,25 @@ def create(tenant, roles, *, is_read_only=False, description="", lasts=None):
         "revoked_at": None,
     }
     row["digest"] = token_digest(row)
-    with models.writing():
-        return models.execute(INSERT, row).lastrowid, text
+    with database.writing():
+        return database.execute(INSERT, row).lastrowid, text
 
 
 def find_all(number=None):
     """[dict] of all, the first created first; or of the one with this id."""
-    with models.reading():
-        rows = models.execute(LIST, {"id": number}).fetchall()
+    with database.reading():
+        rows = database.execute(LIST, {"id": number}).fetchall()
     return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
 
 
 def revoke(number):
     """Raises NotFound where there is no such token; one that is revoked stays so, since when it was."""
-    with models.writing():
+    with database.writing():
         for row in find_all(number):
             if row["revoked_at"] is None or token_digest(row) != row["digest"]:
                 row["revoked_at"] = models.current_time()
                 values = (row["revoked_at"], token_digest(row), number)
-                models.execute("UPDATE token SET revoked_at = ?, digest = ? WHERE id = ?", values)
+                database.execute("UPDATE token SET revoked_at = ?, digest = ? WHERE id = ?", values)
             return
     raise NotFound(f"There is no token {number}.")
 

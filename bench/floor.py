@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flask import Flask, Response
 
-import models
+import database
 from config import read_settings
 
 
@@ -39,13 +39,13 @@ class Commits:
     """
 
     def __init__(self, settings):
-        models.open_database(settings)
+        database.open_database(settings)
         self.connection = None
         self.batch = []
 
     def load(self):
         """Read [(statements, answer)] of BENCH_BATCH; a statement is (sql, values)."""
-        self.connection = self.connection or models.database.connection()
+        self.connection = self.connection or database.database.connection()
         self.batch = ast.literal_eval(Path(os.environ["BENCH_BATCH"]).read_text())
         return ""
 

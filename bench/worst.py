@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import orjson
 
-import models
+import database
 import plans
 from bench.draws import ADMIN, ANONYMOUS, Draws, Question, Source
 from config import read_settings
@@ -62,7 +62,7 @@ class Registry:
         variables |= {"AUTH_FLAVOR": "trusted-auth", "AUTH_ALLOW_ANONYMOUS_ACCESS": "true"}
         settings = read_settings({f"REGISTRY_{name}": value for name, value in variables.items()})
         self.client = create_app(settings).test_client()
-        models.database.connection().execute("PRAGMA query_only = 1")
+        database.database.connection().execute("PRAGMA query_only = 1")
 
     def ask(self, question):
         """(seconds of CPU, the response). As the first time: what a process remembers of filters is forgotten."""
@@ -77,7 +77,7 @@ class Registry:
 
     def plan(self, question):
         """The last statement's plan: the page's."""
-        statements, connection = [], models.database.connection()
+        statements, connection = [], database.database.connection()
         connection.set_trace_callback(statements.append)
         self.ask(question)
         connection.set_trace_callback(None)

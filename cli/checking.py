@@ -7,6 +7,7 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 import checks
+import database
 import migrations
 import models
 from cli import files
@@ -86,7 +87,7 @@ def rebuild_images(pks, trust_rows):
     """A hundred in a transaction, so that nobody waits long."""
     with progress_bar("rebuild", len(pks)) as show:
         for start in range(0, len(pks), REBUILT_AT_ONCE):
-            with models.writing():
+            with database.writing():
                 for pk in pks[start : start + REBUILT_AT_ONCE]:
                     rebuild_image(pk, trust_rows)
             show(start, start)
@@ -94,12 +95,12 @@ def rebuild_images(pks, trust_rows):
 
 def rebuild_image(pk, trust_rows):
     """It may have changed since it was looked at: only what still differs is made anew, under another ETag."""
-    find = models.execute(f"SELECT {', '.join(models.COLUMNS)} FROM image WHERE pk = ?", (pk,)).fetchone()
+    find = database.execute(f"SELECT {', '.join(models.COLUMNS)} FROM image WHERE pk = ?", (pk,)).fetchone()
     if find is None:
         return
     row = dict(zip(models.COLUMNS, find, strict=True))
     row |= {name: bool(row[name]) for name in ("protected", "deleted")}
-    models.execute(
+    database.execute(
         "UPDATE property SET created_at = ? WHERE image_id = ? AND created_at <> ?",
         (row["created_at"], pk, row["created_at"]),
     )
@@ -111,9 +112,9 @@ def rebuild_image(pk, trust_rows):
         nonce = models.new_nonce()
         derived = documents_of(row | {"nonce": nonce}, properties, locations) | {"nonce": nonce}
         assignments = ", ".join(f"{name} = :{name}" for name in derived)
-        models.execute(f"UPDATE image SET {assignments} WHERE pk = :pk", derived | {"pk": pk})
+        database.execute(f"UPDATE image SET {assignments} WHERE pk = :pk", derived | {"pk": pk})
     if trust_rows:
-        members = models.execute("SELECT member, can_share FROM member WHERE image_id = ?", (pk,)).fetchall()
+        members = database.execute("SELECT member, can_share FROM member WHERE image_id = ?", (pk,)).fetchall()
         for member, can_share in members:
             digest = member_digest(pk, member, can_share)
-            models.execute("UPDATE member SET digest = ? WHERE image_id = ? AND member = ?", (digest, pk, member))
+            database.execute("UPDATE member SET digest = ? WHERE image_id = ? AND member = ?", (digest, pk, member))

@@ -15,9 +15,9 @@ from flask import current_app
 from flask.cli import ScriptInfo, with_appcontext
 
 import migrations
-import models
 import schemas
 from cli.words import cleaned
+from database import database
 from errors import StartupError
 from guard import Guard, is_loopback
 
@@ -27,7 +27,7 @@ CONNECT_SECONDS, ANSWER_SECONDS = 10, 60
 PURGE_HEADER = "X-Glance-Registry-Purge-Props"
 ERROR_NUMBER = re.compile(r"\[Errno -?[0-9]+\] |\[SSL: \w+\] | \(_ssl\.c:[0-9]+\)")
 NO_SUCH_PATH = "Nothing is at this path."
-ID_PREFIX = re.compile("[0-9a-fA-F]{1,8}(-?[0-9a-fA-F]{1,4}){0,3}(-?[0-9a-fA-F]{1,12})?")
+ID_PREFIX = re.compile("[0-9a-f]{1,32}")
 MOST_CANDIDATES = 10
 MOST_COMPLETED = 2000
 SHELL_WORD = re.compile(r"[\w.+@%,-][\w.+@%,=-]*")
@@ -57,7 +57,7 @@ def with_client(command):
             try:
                 return command(*arguments, client=client, **options)
             except (UnicodeEncodeError, orjson.JSONEncodeError):
-                raise Failure("What you gave is not UTF-8 text, and cannot be sent.") from None
+                raise Failure("What you gave cannot be sent: text must be UTF-8, a number below 2⁶³.") from None
 
     return run
 
@@ -102,8 +102,8 @@ def open_client(url=None, token=None):
         raise click.UsageError("--url must be like http://127.0.0.1:9191.")
     headers = {"Authorization": f"Bearer {require_header(token)}"} if token else {}
     options = {"headers": headers, "timeout": httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)}
-    # The environment's proxy is none for this machine.
-    options["trust_env"] = not (parts.hostname == "localhost" or is_loopback(parts.hostname))
+    if parts.hostname == "localhost" or is_loopback(parts.hostname):  # the environment's proxy is none for this machine
+        options["mounts"] = {"http://": None, "https://": None}
     with httpx2.Client(base_url=url, **options) as http:
         yield Client(http, without_userinfo(url))
 
@@ -124,13 +124,13 @@ def local_transport(httpx2):
     # What the answer says is told by the command; only mistakes of our own need the log.
     logging.getLogger("registry").addFilter(lambda record: record.exc_info is not None)
     try:
-        migrations.prepare(application.settings.database)
+        migrations.prepare(application.settings.database, is_brief=True)
     except StartupError as error:
         raise Failure(str(error).removeprefix("registry: "), UNREACHABLE) from None
     try:
         yield httpx2.WSGITransport(app=with_bytes_in_path(application))
     finally:
-        models.database.close()
+        database.close()
 
 
 def with_bytes_in_path(application):
@@ -307,11 +307,12 @@ def parsed(content):
 
 def id_prefix(text):
     """The beginning of an id as ids are written, or None for a text that none begins with."""
-    if not ID_PREFIX.fullmatch(text):
-        return None
     digits = text.replace("-", "").lower()
+    if not ID_PREFIX.fullmatch(digits):
+        return None
     parts = (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])
-    return "-".join(part for part in parts if part)
+    prefix = "-".join(part for part in parts if part)
+    return prefix if text.lower() in (prefix, digits) else None
 
 
 def member_path(image_id, member):

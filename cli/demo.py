@@ -13,11 +13,11 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
-import models
 from cli import screens
 from cli.client import Failure, open_client
 from cli.demo_images import SAMPLES, id_of, values_of
 from cli.progress import progress_bar
+from database import open_database
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 30
@@ -53,7 +53,7 @@ def use_database(path):
     application = current_app._get_current_object()
     database = application.settings.database._replace(connection=f"sqlite:///{os.path.abspath(path)}")
     application.settings = application.settings._replace(database=database)
-    models.open_database(database)
+    open_database(database)
 
 
 def fill(client, is_forced):
@@ -65,9 +65,8 @@ def fill(client, is_forced):
     }
     if present - ours and not is_forced:
         count = len(present - ours)
-        raise Failure(
-            f"{path} holds {count} images already: --into FILE makes a demo of its own, --force adds to them."
-        )
+        held, them = (f"{count} image", "it") if count == 1 else (f"{count:,} images", "them")
+        raise Failure(f"{path} holds {held} already: --into FILE makes a demo of its own, --force adds to {them}.")
     missing = [sample for sample in SAMPLES if id_of(sample) not in present]
     with progress_bar("demo", len(missing)) as show:
         for done, sample in enumerate(reversed(missing), 1):

@@ -20,6 +20,7 @@ from cli import screens
 from cli.client import Failure, open_client
 from cli.words import cleaned, human_size
 from config import OPTIONS, environment_texts, file_texts, without_credentials
+from database import writing
 from errors import RegistryError
 from version import VERSION
 
@@ -64,7 +65,8 @@ def examine():
         section("images", examine_images(path))
         section("speed", examine_speed(path, troubles))
     if not troubles:
-        screens.echo(screens.styled("All is well.", fg="green"))
+        if screens.is_terminal():
+            screens.echo(screens.styled("All is well.", fg="green"))
         return
     section("what to do", [(str(number), text) for number, text in enumerate(troubles, 1)])
     raise Failure(f"{len(troubles)} {'thing needs' if len(troubles) == 1 else 'things need'} care.")
@@ -219,5 +221,5 @@ def sync_a_file(folder):
 
 def take_lock():
     """Raises DatabaseUnavailable where somebody holds it for longer than busy_timeout."""
-    with models.writing():
+    with writing():
         pass

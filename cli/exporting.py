@@ -6,6 +6,7 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+import database
 import migrations
 import models
 from cli import files
@@ -36,11 +37,11 @@ def export_images(file):
       $ flask --app registry export images.ndjson.zst
       $ flask --app registry export - | head -1
     """
-    database = current_app.settings.database
-    migrations.prepare(database)
-    path = database.connection.removeprefix("sqlite:///")
-    with files.writing(file, path) as target, models.reading():
-        rows = models.database.connection().execute(f"{SELECT} ORDER BY created_at, id")
+    settings = current_app.settings.database
+    migrations.prepare(settings)
+    path = settings.connection.removeprefix("sqlite:///")
+    with files.writing(file, path) as target, database.reading():
+        rows = database.database.connection().execute(f"{SELECT} ORDER BY created_at, id")
         exported = 0
         with progress_bar("export", count_images() if sys.stderr.isatty() else None) as show:
             for document, location_document, visibility, members, _, _ in rows:
@@ -53,4 +54,4 @@ def export_images(file):
 
 
 def count_images():
-    return models.database.connection().execute("SELECT count(*) FROM image").fetchone()[0]
+    return database.database.connection().execute("SELECT count(*) FROM image").fetchone()[0]

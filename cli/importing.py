@@ -8,6 +8,7 @@ import orjson
 from flask import current_app
 from flask.cli import with_appcontext
 
+import database
 import migrations
 import models
 from cli import files
@@ -54,8 +55,8 @@ def import_images(file, skip_invalid, on_conflict):
     settings = current_app.settings
     migrations.prepare(settings.database)
     parser = RecordParser(settings.api)
-    with files.reading(file) as (source, beneath), models.writing():
-        storing = Storing(models.database.connection(), on_conflict)
+    with files.reading(file) as (source, beneath), database.writing():
+        storing = Storing(database.database.connection(), on_conflict)
         with progress_bar("import", files.size_of(beneath)) as show:
             for number, line in numbered_lines(source):
                 values = parse(parser, number, line, skip_invalid)

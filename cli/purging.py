@@ -9,6 +9,7 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+import database
 import migrations
 import models
 from cli.progress import progress_bar
@@ -52,8 +53,8 @@ def purge_images(older_than, dry_run, yes):
     migrations.prepare(current_app.settings.database)
     before = models.time_text(older_than)
     try:
-        with models.reading():
-            count = models.execute(
+        with database.reading():
+            count = database.execute(
                 "SELECT count(*) FROM image WHERE shelf IN (?, ?) AND deleted_at < ?", (*SHELVES, before)
             ).fetchone()[0]
         click.echo(f"{count} images were deleted before {before}", err=True)
@@ -81,9 +82,9 @@ def purge(before, count):
             position = ("", "")
             while True:
                 started = time.monotonic()
-                with models.writing():
-                    found = models.execute(FIND, (shelf, *position, before, AT_ONCE)).fetchall()
-                    models.database.connection().executemany(
+                with database.writing():
+                    found = database.execute(FIND, (shelf, *position, before, AT_ONCE)).fetchall()
+                    database.database.connection().executemany(
                         "DELETE FROM image WHERE pk = ?", [(pk,) for pk, *_ in found]
                     )
                 if not found:

@@ -31,6 +31,8 @@ def styled(text, **style):
 
 
 def echo(text, **options):
+    if sys.stdout.errors == "strict":  # where the locale's encoding lacks a letter it is escaped
+        sys.stdout.reconfigure(errors="backslashreplace")
     click.echo(text, color=is_coloured(), **options)
 
 

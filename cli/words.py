@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from urllib.parse import urlsplit
 
 import click
@@ -16,7 +17,6 @@ AGES = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 # (up to so many seconds, seconds of the unit, its name)
 SPANS = ((3600, 60, "minute"), (86400, 3600, "hour"), (30 * 86400, 86400, "day"), (365 * 86400, 30 * 86400, "month"))
 YEAR = 365 * 86400
-LARGEST_BYTES = 2**63 - 1
 
 
 def cleaned(text):
@@ -87,9 +87,9 @@ class Size(click.ParamType):
             self.fail(f"{value!r} is no size: write 2G (1024³), 2GB (1000³), 512M, or a plain number.", param, ctx)
         whole, fraction, letter, ending = match.groups()
         if letter is None:
-            return int(whole)
+            return int(whole)  # the API says what is too large
         base = 1000 if ending and ending.upper() == "B" else 1024
-        count = round(float(whole + (fraction or "")) * base ** POWERS[letter.upper()])
+        count = round(Decimal(whole + (fraction or "")) * base ** POWERS[letter.upper()])
         return -(-count // self.unit)
 
 

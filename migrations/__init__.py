@@ -21,9 +21,10 @@ CHECKED_BYTES = 64 * 1024 * 1024
 DATABASE_ERRORS = (PeeweeException, sqlite3.Error, UnicodeDecodeError)
 
 
-def prepare(settings) -> None:
+def prepare(settings, *, is_brief=False) -> None:
     """Create, check and migrate the file of the section [database], safe beside others that do the same.
 
+    ``is_brief`` leaves the content of every record unread: for commands that take less time than that.
     Raises StartupError naming the option, its value and the cause.
     """
     path = Path(settings.connection.removeprefix("sqlite:///"))
@@ -31,7 +32,7 @@ def prepare(settings) -> None:
         create(path)
         require_whole(path)
         warn_of_network(path)
-        migrate(path, settings.busy_timeout)
+        migrate(path, settings.busy_timeout, is_brief=is_brief)
     except Refusal as refusal:
         raise StartupError(f"[database] connection = {settings.connection!r}: {refusal}") from None
     except OSError as error:
@@ -67,13 +68,13 @@ def require_whole(path: Path) -> None:
         raise Refusal(fault)
 
 
-def migrate(path: Path, busy_timeout: int) -> None:
+def migrate(path: Path, busy_timeout: int, *, is_brief: bool = False) -> None:
     """Apply what is missing, in one transaction that holds the write lock: who comes second finds it done."""
     # Foreign keys are off, since a migration may rebuild a table that others refer to.
     database = SqliteDatabase(str(path), pragmas={"synchronous": "full", "foreign_keys": 0}, timeout=busy_timeout)
     try:
         require_ours(database)
-        is_checked = path.stat().st_size <= CHECKED_BYTES
+        is_checked = path.stat().st_size <= CHECKED_BYTES and not is_brief
         if is_checked:
             require_sound(database)
         begin_log(database, busy_timeout)

@@ -19,7 +19,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 class Folder:
     """Somebody's folder, with a database of its own."""
 
-    def __init__(self, path, launcher=LAUNCHER, database="sqlite:///registry.db"):
+    def __init__(self, path, launcher=LAUNCHER, database="sqlite:///mine.db"):
         self.path = path
         self.launcher = launcher
         self.variables = {name: text for name, text in clean_environment().items() if name not in OURS}

@@ -100,6 +100,7 @@ FIXED = {
         "assignments",
         "statement",
     },
+    "database.py": {"statement"},
     "plans.py": {
         "'_by_name' if sort_key == 'name' else ''",
         "BOUNDS[name]",

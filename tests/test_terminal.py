@@ -170,6 +170,12 @@ def test_what_a_name_says_to_the_terminal_does_not_reach_it(folder, create):
     assert json.loads(folder.get("list", "--json"))[0]["name"] == EVIL
 
 
+def test_a_letter_that_the_locale_lacks_is_escaped(folder, create):
+    create("日")
+
+    assert folder.get("list", PYTHONIOENCODING="latin-1").split("\t")[1] == r"\u65e5"
+
+
 def test_no_image_is_said_on_a_terminal_only(folder):
     assert folder.shown("list") == (0, "No images.\n")
     assert folder.run("list") == (0, "", "")
@@ -400,8 +406,18 @@ REFUSED = {
     "a value": (1, ["create", "x", "--disk-format", "tar"], "disk_format: Must be one of ari,"),
     "no format": (1, ["create", "x"], "disk_format: Must be one of"),
     "a time": (1, ["list", "--changes-since", "yesterday"], "changes-since: Must be an ISO 8601 date"),
-    "no text": (1, ["list", "--name", os.fsdecode(b"\xff")], "What you gave is not UTF-8"),
-    "no text in a body": (1, ["create", os.fsdecode(b"\xff"), "--disk-format", "raw"], "What you gave is not UTF-8"),
+    "no text": (1, ["list", "--name", os.fsdecode(b"\xff")], "What you gave cannot be sent: text must be UTF-8"),
+    "too large": (
+        1,
+        ["create", "x", "--disk-format", "raw", "--size", "16E"],
+        "What you gave cannot be sent: text must",
+    ),
+    "rather large": (1, ["create", "x", "--disk-format", "raw", "--size", "8E"], "size: Must be an integer from 0 to"),
+    "no text in a body": (
+        1,
+        ["create", os.fsdecode(b"\xff"), "--disk-format", "raw"],
+        "What you gave cannot be sent: text must be UTF-8",
+    ),
 }
 
 

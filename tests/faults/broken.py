@@ -4,16 +4,17 @@ import os
 from contextlib import contextmanager
 from datetime import timedelta
 
+import database
 import models
 import registry
 
 
 def without_syncs():
-    models.database.pragma("synchronous", "off", permanent=True)
+    database.database.pragma("synchronous", "off", permanent=True)
 
 
 def with_rare_syncs():
-    models.database.pragma("synchronous", "normal", permanent=True)
+    database.database.pragma("synchronous", "normal", permanent=True)
 
 
 def without_transactions():
@@ -21,7 +22,7 @@ def without_transactions():
 
     @contextmanager
     def writing():
-        with models.translated_errors():
+        with database.translated_errors():
             yield
 
     models.writing = writing
@@ -34,7 +35,7 @@ def without_every_20th_commit():
     def writing():
         nonlocal count
         count += 1
-        with models.translated_errors(), models.database.atomic("IMMEDIATE") as transaction:
+        with database.translated_errors(), database.database.atomic("IMMEDIATE") as transaction:
             yield
             if count % 20 == 0:
                 transaction.rollback()
@@ -62,7 +63,7 @@ def without_translated_errors():
     def translated_errors():
         yield
 
-    models.translated_errors = translated_errors
+    database.translated_errors = translated_errors
 
 
 def create_app():

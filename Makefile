@@ -1,6 +1,7 @@
 # make run      sets up .venv and serves http://127.0.0.1:9191
 # make test     all tests, in parallel
 # make torture  what breaks in operation, at full length: kill -9, lost power, full disks, races
+# make ui-test  the tests in a real browser, after installing one where apt-get can
 # make lint     ruff, and the format
 # make install  only sets up .venv, with what tests and lint need
 # make bench    how fast it is, against a bare Flask route
@@ -17,7 +18,7 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --require-hashe
 # For every Python from 3.11 on, and every platform.
 COMPILE = $(AUDIT)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
-.PHONY: run test torture lint install bench coverage format audit pins
+.PHONY: run test torture ui-test lint install bench coverage format audit pins
 
 run: .venv/run
 	@$(BIN)/gunicorn 'registry:create_app()'
@@ -27,6 +28,10 @@ test: .venv/dev
 
 torture: .venv/dev
 	TORTURE=1 $(BIN)/pytest -n auto --dist worksteal tests/faults
+
+ui-test: .venv/dev
+	@tests/install_browser.sh
+	$(BIN)/pytest -n auto -m browser -rs
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -40,6 +40,8 @@ def on_starting(arbiter):
     for name in names:
         serving.require_closed(settings.auth, name)
     serving.require_served(settings, [] if names else arbiter.cfg.address)
+    if arbiter.cfg.worker_class_str != worker_class:
+        serving.require_repeats_told(settings.auth, f"gunicorn's worker {arbiter.cfg.worker_class_str}")
     migrations.prepare(settings.database)
 
 
@@ -50,7 +52,9 @@ def pre_fork(arbiter, worker):
 def when_ready(arbiter):
     arbiter.handle_hup = partial(reload_what_is_valid, arbiter, arbiter.handle_hup)
     url = str(arbiter.LISTENERS[0]).replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")
-    print(f"The image registry serves {settings.database.connection} on {url}\nTry: curl {url}/images", flush=True)
+    is_path = url.startswith("unix:")
+    asked = f"--unix-socket {url.removeprefix('unix:')} http://localhost" if is_path else url
+    print(f"The image registry serves {settings.database.connection} on {url}\nTry: curl {asked}/images", flush=True)
 
 
 def reload_what_is_valid(arbiter, reload):

@@ -24,8 +24,8 @@ from documents import DOCUMENT_FIELDS
 from errors import Invalid, RegistryError
 from models import Image, Member
 from web import (
+    Answer,
     Application,
-    JSONResponse,
     answer,
     answer_http_error,
     answer_registry_error,
@@ -41,6 +41,7 @@ MOST_PROPERTY_HEADER_BYTES = 16 * 1024
 # gunicorn takes request lines of 8,190 bytes; a next link that would be longer goes without the position.
 LONGEST_QUERY = 8000
 SAFE_IN_QUERY = "%=!$'()*+,;:@/?-._~"  # RFC 3986; what else is there is escaped
+NO_LOCATIONS = models.NO_LOCATIONS.encode()
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 PURGE_HEADER = "X-Glance-Registry-Purge-Props"
@@ -58,18 +59,21 @@ def list_images():
 @v1.get("/images/detail")
 def list_images_in_detail():
     """The full record of each image on a page."""
-    return answer_page("all" if sees_all_locations() else "none" if request.context.tenant is None else "own")
+    asked = request._get_current_object()
+    return answer_page("all" if sees_all_locations(asked) else "none" if asked.context.tenant is None else "own")
 
 
 @v1.get("/images/<image_id:image_id>")
 def show_image(image_id):
     """One record, also in HTTP headers."""
-    shown = lists.show(image_id, request.context)
-    tag = shown_etag(shown)
-    if request.if_none_match.contains_weak(tag):
-        return JSONResponse(status=304, headers={"ETag": f'"{tag}"'})
-    record = record_json(shown)
-    return answer(b'{"image":%b}' % record, {"ETag": f'"{tag}"'}, prepared=image_headers(orjson.loads(record)))
+    asked = request._get_current_object()
+    shown = lists.show(image_id, asked.context)
+    tag, record = rendered(shown, asked)
+    etag = ("ETag", f'"{tag}"')
+    # To look first saves 3 µs of Werkzeug's parsing of nothing.
+    if "HTTP_IF_NONE_MATCH" in asked.environ and asked.if_none_match.contains_weak(tag):
+        return Answer(b"", 304, [etag])
+    return answer(b'{"image":%b}' % record, [etag], prepared=image_headers(orjson.loads(record)))
 
 
 @v1.post("/images")
@@ -78,7 +82,7 @@ def create_image():
     request.context.require_may_create()
     values = request.bodies.parse_create(read_json(), request.context)
     row = Image.register(values, request.context, request.settings.api)
-    return answer_record(row, {"Location": f"/images/{row['id']}"})
+    return answer_record(row, [("Location", f"/images/{row['id']}")])
 
 
 @v1.put("/images/<image_id:image_id>")
@@ -173,6 +177,7 @@ def create_app(settings: Settings | None = None) -> Application:
     host = development_host()
     if host is not None:
         serving.require_closed_host(settings.auth, host)
+        serving.require_repeats_told(settings.auth, "flask run")
         migrations.prepare(settings.database)
     app = Application("registry", settings, tokens.find_bearer)
     app.url_map.converters |= {"image_id": ImageIdConverter, "member_id": MemberIdConverter}
@@ -196,56 +201,60 @@ def answer_page(content):
     asked = request._get_current_object()
     query = queries.parse_list_query(asked.query_string, asked.context.is_admin, asked.settings.api)
     images, position = lists.list_page(query, asked.context, content)
-    return answer(b'{"images":[%b]}' % images, {"Link": next_link(asked, query, position)} if position else None)
+    return answer(b'{"images":[%b]}' % images, [("Link", next_link(asked, query, position))] if position else ())
 
 
 def answer_record(row, headers=()):
     """The record that a write returned."""
     columns = {name: row[name] for name in ("owner", "revision", "nonce")}
     documents = {name: row[name].encode() for name in ("document", "location_document")}
-    shown = lists.Shown(**documents, **columns)
-    return answer(b'{"image":%b}' % record_json(shown), {"ETag": f'"{shown_etag(shown)}"', **dict(headers)})
+    tag, record = rendered(lists.Shown(**documents, **columns), request._get_current_object())
+    return answer(b'{"image":%b}' % record, [("ETag", f'"{tag}"'), *headers])
 
 
-def sees_all_locations():
-    return request.context.is_admin or request.settings.api.expose_locations == "all"
+def sees_all_locations(asked):
+    return asked.context.is_admin or asked.settings.api.expose_locations == "all"
 
 
-def is_whole(shown):
-    """Whether the caller sees the locations, which can carry credentials."""
-    return sees_all_locations() or request.context.is_owner_of(shown.owner)
-
-
-def shown_etag(shown):
-    return models.etag(shown.revision, shown.nonce, is_whole(shown))
-
-
-def record_json(shown):
-    return shown.document + (shown.location_document if is_whole(shown) else models.NO_LOCATIONS.encode())
+def rendered(shown, asked):
+    """(ETag, JSON) of a record, whole where the caller sees the locations, which can carry credentials."""
+    is_whole = sees_all_locations(asked) or asked.context.is_owner_of(shown.owner)
+    locations = shown.location_document if is_whole else NO_LOCATIONS
+    return models.etag(shown.revision, shown.nonce, is_whole), shown.document + locations
 
 
 def image_headers(image):
     """[(name, value)] of the fields and properties, such that no content can break the response."""
-    headers = [(name, header_value(image[field])) for field, name in FIELD_HEADERS]
     named = {}
     for name, value in image["properties"].items():
-        if HEADER_NAME.fullmatch(name):
-            named.setdefault(f"x-image-meta-property-{name.lower()}", header_value(value))
+        if header := property_header(name):
+            named.setdefault(header, value)
+    properties = header_values(list(named.items())[:MOST_PROPERTY_HEADERS])
     room = MOST_PROPERTY_HEADER_BYTES
-    for name, value in list(named.items())[:MOST_PROPERTY_HEADERS]:
-        room -= len(f"{name}: {value}\r\n")
+    for place, (name, value) in enumerate(properties):
+        room -= len(name) + len(value) + len(": \r\n")
         if room < 0:
+            properties = properties[:place]
             break
-        headers.append((name, value))
-    return headers
+    return header_values([(name, image[field]) for field, name in FIELD_HEADERS]) + properties
 
 
-def header_value(value):
-    """Null is empty, text is UTF-8 (its bytes as Latin-1, as PEP 3333 wants them), control characters are spaces."""
-    text = "" if value is None else str(value)
+@lru_cache(maxsize=1024)
+def property_header(name):
+    """The header of a property, or None where no header can have its name; images share few names."""
+    return f"x-image-meta-property-{name.lower()}" if HEADER_NAME.fullmatch(name) else None
+
+
+def header_values(headers):
+    """Null is empty, text is UTF-8 (its bytes as Latin-1, as PEP 3333 wants them), control characters are spaces.
+
+    Nearly all are plain: to look at all of them at once costs 5 µs less than to look at each.
+    """
+    headers = [(name, "" if value is None else str(value)) for name, value in headers]
+    text = "".join([value for _, value in headers])
     if text.isascii() and text.isprintable():
-        return text
-    return CONTROL_CHARACTERS.sub(" ", text).encode().decode("latin-1")
+        return headers
+    return [(name, CONTROL_CHARACTERS.sub(" ", value).encode().decode("latin-1")) for name, value in headers]
 
 
 def next_link(asked, query, position):

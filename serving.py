@@ -12,6 +12,10 @@ OPEN_NETWORK = (
     "[auth] flavor = none makes everybody who can connect an admin, and {} is not a loopback address: set flavor, or "
     "listen on 127.0.0.1, or, where nobody else reaches this network, set [auth] allow_open_network = true"
 )
+REPEATS_UNTOLD = (
+    "[auth] flavor = trusted-auth cannot be served by {}, which joins a header that comes twice and does not tell: a "
+    "client could add a role to those that the proxy sends. Start gunicorn 'registry:create_app()', or set flavor"
+)
 
 
 def require_served(settings, addresses) -> None:
@@ -37,6 +41,12 @@ def require_closed_host(auth, host) -> None:
     """Like ``require_closed``, for ``flask run``; a host that is none is left to it."""
     with contextlib.suppress(OSError, ValueError):
         require_closed(auth, socket.getaddrinfo(host, 0)[0][4])
+
+
+def require_repeats_told(auth, server) -> None:
+    """Raises StartupError where ``server``, a program without worker.py, would have to tell of repeated headers."""
+    if auth.flavor == "trusted-auth":
+        raise StartupError(REPEATS_UNTOLD.format(server))
 
 
 def is_local(name) -> bool:

@@ -2,15 +2,17 @@
 
 import json
 import logging
+import os
 import re
-import uuid
 from contextlib import suppress
 from http import HTTPStatus
 
 import orjson
-from flask import Flask, Request, Response, request
+from flask import Flask, Request, Response, request, request_tearing_down
 from flask.sessions import SessionInterface
 from werkzeug.exceptions import MethodNotAllowed
+from werkzeug.http import HTTP_STATUS_CODES
+from werkzeug.routing import MapAdapter
 
 import schemas
 from context import ANONYMOUS, identify
@@ -30,6 +32,12 @@ CHALLENGES = {
     "token": 'Bearer realm="image registry"',
 }
 REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+# What Werkzeug too takes for a host as it stands, without a port that it would leave out.
+CANONICAL_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+STATUSES = {status: f"{status} {phrase.upper()}" for status, phrase in HTTP_STATUS_CODES.items()}
+# Of a uuid4's bits those that are random, and those that say what it is.
+RANDOM_BITS, UUID4_BITS = ((1 << 128) - 1) ^ (0xF << 76) ^ (3 << 62), (4 << 76) | (2 << 62)
 
 logger = logging.getLogger("registry")
 
@@ -45,21 +53,53 @@ class AskedRequest(Request):
 
 
 class JSONResponse(Response):
-    """Its ``prepared_headers`` go out as they are, unchecked: (name, value) that cannot break a response.
-
-    Checking and copying an image's 30 headers would cost more than reading the image; so would Werkzeug's
-    last look at a response that is a list of bytes with its length set.
-    """
+    """What Flask answers by itself: OPTIONS."""
 
     default_mimetype = "application/json"
-    prepared_headers = ()
+    automatically_set_content_length = False
 
     def get_wsgi_response(self, environ):
-        if self.status_code in (204, 304):
-            content, status, headers = super().get_wsgi_response(environ)
-            return content, status, [*headers, *SAFE_HEADERS]
-        content = () if environ["REQUEST_METHOD"] == "HEAD" else self.response
-        return content, self.status, [*self.headers, *self.prepared_headers, *SAFE_HEADERS]
+        content, status, headers = super().get_wsgi_response(environ)
+        return content, status, [*headers, *SAFE_HEADERS]
+
+
+class Answer:
+    """What we answer: bytes, and (name, value) of headers, which go out unchecked: no content can break a response.
+
+    Werkzeug's Response costs 10 µs more, for objects of its headers, length and type that nobody looks at; and it would
+    check and copy an image's 30 headers, for more than it costs to read the image.
+    """
+
+    def __init__(self, content, status, headers, prepared=()):
+        self.content, self.status_code, self.headers, self.prepared = content, status, headers, prepared
+
+    def __call__(self, environ, start_response):
+        start_response(STATUSES[self.status_code], [*self.headers, *self.prepared, *SAFE_HEADERS])
+        return (self.content,) if self.content and environ["REQUEST_METHOD"] != "HEAD" else ()
+
+
+class KnownRoutes(MapAdapter):
+    """Werkzeug's router, which remembers: its search costs 8 µs, a tenth of a request."""
+
+    known = None  # (method, path, of which an image's id at the end is left out) → (rule, name of the id or None)
+
+    def match(self, path_info=None, method=None, return_rule=False, **options):
+        if path_info is not None or method is not None or not return_rule or options:
+            return super().match(path_info, method, return_rule, **options)
+        start, _, last = self.path_info.rpartition("/")
+        is_id = CANONICAL_ID.fullmatch(last) is not None
+        key = (self.default_method, start if is_id else self.path_info, is_id)
+        found = self.known.get(key)
+        if found is not None:
+            rule, name = found
+            return rule, {name: last} if is_id else {}
+        rule, arguments = super().match(return_rule=True)
+        # So a path stands for all of its kind: without arguments itself, or the id is all that the rule takes.
+        if arguments == {} and not is_id:
+            self.known[key] = rule, None
+        elif is_id and [*arguments.values()] == [last]:
+            self.known[key] = rule, *arguments
+        return rule, arguments
 
 
 class NoSession(SessionInterface):
@@ -86,6 +126,7 @@ class Application(Flask):
         self.find_bearer = find_bearer
         self.bodies = schemas.ImageBodies(settings.api)
         self.guard = Guard(settings)
+        self.known_routes = {}
         self.url_map.strict_slashes = False
         self.url_map.merge_slashes = False
 
@@ -93,39 +134,59 @@ class Application(Flask):
         """No view is asynchronous; to look would cost a twentieth of a request."""
         return func
 
+    def create_url_adapter(self, request):
+        """The path alone finds a route; Werkzeug looks at the Host too, for 13 µs, and refuses a long label."""
+        if request is None:
+            return super().create_url_adapter(None)
+        adapter = KnownRoutes(self.url_map, "localhost", request.root_path, "", "http", request.path, request.method)
+        adapter.known = self.known_routes
+        return adapter
+
+    def make_response(self, rv):
+        return rv if type(rv) is Answer else super().make_response(rv)
+
+    def do_teardown_request(self, exc=None):
+        """Nothing is registered for it; to go through what could be costs 2 µs."""
+        if self.teardown_request_funcs or request_tearing_down.receivers:
+            super().do_teardown_request(exc)
+
     def preprocess_request(self):
         asked = request._get_current_object()
-        given = asked.environ.get("HTTP_X_OPENSTACK_REQUEST_ID", "")
-        asked.request_id = given if REQUEST_ID.fullmatch(given) else f"req-{uuid.uuid4()}"
+        environ = asked.environ
+        given = environ.get("HTTP_X_OPENSTACK_REQUEST_ID")
+        asked.request_id = given if given and REQUEST_ID.fullmatch(given) else new_request_id()
         asked.settings, asked.bodies = self.settings, self.bodies
-        self.guard.require_allowed(asked.environ)
-        if self.guard.origins and self.guard.is_preflight(asked.environ):
+        self.guard.require_allowed(environ)
+        if self.guard.origins and self.guard.is_preflight(environ):
             return no_content()
         if asked.method != "OPTIONS":
-            asked.context = identify(asked.environ, self.settings.auth, self.find_bearer)
+            asked.context = identify(environ, self.settings.auth, self.find_bearer)
         return super().preprocess_request() if self.before_request_funcs else None
 
     def process_response(self, response):
         asked = request._get_current_object()
         if has_body(asked):
             drain_body()
-        response.headers["X-Openstack-Request-Id"] = asked.request_id
+        response.headers.extend([("X-Openstack-Request-Id", asked.request_id)])
         if self.guard.origins:
             response.headers.extend(self.guard.sharing_headers(asked.environ))
         return super().process_response(response) if self.after_request_funcs else response
 
 
-def answer(content, headers=None, status=200, prepared=()):
-    """JSON in bytes."""
-    response = JSONResponse(content, status, headers)
-    response.prepared_headers = prepared
-    return response
+def new_request_id():
+    """Like f"req-{uuid.uuid4()}", for half of its 3 µs."""
+    text = f"{(int.from_bytes(os.urandom(16), 'big') & RANDOM_BITS) | UUID4_BITS:032x}"
+    return f"req-{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def answer(content, headers=(), status=200, prepared=(), content_type="application/json"):
+    """JSON in bytes; ``headers`` come before what describes it, ``prepared`` after all but the safe ones."""
+    described = [*headers, ("Content-Type", content_type), ("Content-Length", str(len(content)))]
+    return Answer(content, status, described, prepared)
 
 
 def no_content():
-    response = JSONResponse(status=204)
-    del response.headers["Content-Type"]
-    return response
+    return Answer(b"", 204, [])
 
 
 def has_body(asked):
@@ -256,6 +317,5 @@ def answer_unexpected_error(error):
 def problem(status, detail, headers=None, **extras):
     """RFC 9457."""
     about = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    response = answer(orjson.dumps({**about, **extras, "request_id": request.request_id}), headers, status)
-    response.mimetype = "application/problem+json"
-    return response
+    content = orjson.dumps({**about, **extras, "request_id": request.request_id})
+    return answer(content, (headers or {}).items(), status, content_type="application/problem+json")

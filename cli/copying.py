@@ -9,6 +9,7 @@ import click
 
 import checks
 from cli.checking import look
+from cli.files import part_of
 from cli.progress import progress_bar
 
 # Where SQLite locks a file, its documentation of the file format says: a pending byte, a reserved, 510 shared ones.
@@ -46,7 +47,7 @@ def copied(source, target):
 
     Raises OSError.
     """
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part = part_of(target)
     try:
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         with progress_bar("copy", os.path.getsize(source), "bytes") as show:
@@ -126,6 +127,7 @@ class Held:
             self.require_unused()
         for companion in companions(self.path):
             companion.unlink(missing_ok=True)
+        sync_folder(self.path)  # else, after a loss of power, an old log could be back beside the new file
         part.replace(self.path)
         sync_folder(self.path)
         self.spoil()

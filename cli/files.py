@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import secrets
 import stat
 import zlib
 from contextlib import ExitStack, contextmanager
@@ -52,7 +53,7 @@ def replacing(path):
         with path.open("wb") as device:
             yield device
         return
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = part_of(path)
     try:
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", BUFFER_BYTES) as file:
             yield file
@@ -62,6 +63,11 @@ def replacing(path):
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def part_of(path):
+    """A name beside ``path`` for what is to take its place. The process' number would not do: containers repeat it."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
 
 def opener_of(name):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import click
 from flask import current_app
 
-import models
+import database
 from cli import copying
 from cli.client import FAILED as FAILURE
 from cli.client import Failure
@@ -90,11 +90,11 @@ class Register:
         if self.host is not None or self.is_dry:
             yield
             return
-        models.execute("PRAGMA synchronous = normal", ())
+        database.execute("PRAGMA synchronous = normal", ())
         try:
             yield
         finally:
-            models.execute("PRAGMA synchronous = full", ())
+            database.execute("PRAGMA synchronous = full", ())
             log = Path(f"{current_app.settings.database.connection.removeprefix('sqlite:///')}-wal")
             if log.exists():
                 copying.sync(log)
@@ -227,11 +227,11 @@ def synced_together(is_local):
     if not is_local:
         yield
         return
-    models.execute("PRAGMA synchronous = normal", ())
+    database.execute("PRAGMA synchronous = normal", ())
     try:
         yield
     finally:
-        models.execute("PRAGMA synchronous = full", ())
+        database.execute("PRAGMA synchronous = full", ())
         log = Path(f"{current_app.settings.database.connection.removeprefix('sqlite:///')}-wal")
         if log.exists():
             copying.sync(log)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from browser import VIEWPORTS, forget, open_browser, resize
 
 import migrations
 import models
@@ -102,6 +103,13 @@ def make_image(request):
     return make
 
 
+def pytest_collection_modifyitems(items):
+    """``-m browser`` are all tests that visit a page."""
+    for item in items:
+        if "chromium" in item.fixturenames:
+            item.add_marker(pytest.mark.browser)
+
+
 class Server:
     """A real gunicorn, started as the README says, in the project's folder."""
 
@@ -187,6 +195,21 @@ def server(tmp_path_factory):
     running = Server(tmp_path_factory.mktemp("server") / "registry.db").wait_until_ready()
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """One running Chromium for all tests of a process; a test takes ``browser``, which cleans up after itself."""
+    with open_browser() as driver:
+        yield driver
+
+
+@pytest.fixture(params=VIEWPORTS)
+def browser(chromium, request):
+    """Selenium's driver of a Chromium with nothing in its profile, at each of the sizes of tests/browser.py."""
+    resize(chromium, request.param)
+    yield chromium
+    forget(chromium)
 
 
 def free_port():

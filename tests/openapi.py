@@ -12,6 +12,7 @@ DOCUMENT = json.loads(PATH.read_text(encoding="utf-8"))
 METHODS = ("get", "head", "options", "post", "put", "delete")
 # What may be answered on every path, before it is looked at.
 GUARDED = {"400": "ForeignHost", "403": "ForeignPage"}
+PREFLIGHT = {"204": DOCUMENT["components"]["responses"]["Preflight"]}
 SIGNS_OF_THE_GUARD = (b"trusted_hosts", b"allowed_origins")
 PROBLEM = "application/problem+json"
 
@@ -69,6 +70,8 @@ def require_promised(method, path, status, headers, content):
     )
     if str(status) in GUARDED and (method == "HEAD" or any(sign in content for sign in SIGNS_OF_THE_GUARD)):
         promised = promised | {str(status): DOCUMENT["components"]["responses"][GUARDED[str(status)]]}
+    if method == "OPTIONS":
+        promised = promised | PREFLIGHT
     assert str(status) in promised, f"{status} is not documented for {method} {template}: {content[:300]!r}"
     require_response(promised[str(status)], method, headers, content)
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
-from conftest import IMAGE
+from conftest import IMAGE, answer_to
 from gunicorn.config import Config
 
 import lists
@@ -305,3 +305,20 @@ def test_a_head_is_read_once_however_small_the_pieces_of_its_body():
             later.append(connection.is_ready())
 
     assert (first, later) == (False, [False, False, True])
+
+
+@pytest.mark.parametrize(
+    "host", ["l" * 64, "a..b.example", ".", "x" * 300, "a b", "\xe9", ""], ids=lambda host: host[:9]
+)
+def test_behind_a_proxy_no_host_keeps_a_path_from_being_found(client_as, host):
+    asked = {"environ_overrides": {"HTTP_HOST": host}}
+
+    statuses = [
+        client_as("owner").open(path, method="OPTIONS", **asked).status_code for path in ("/images", "/nowhere")
+    ]
+
+    assert statuses == [200, 404]
+
+
+def test_a_wish_to_speak_another_protocol_is_ignored(server):
+    assert answer_to(server, "Connection: Upgrade", "Upgrade: websocket") == 200

@@ -352,6 +352,17 @@ def test_what_the_document_does_not_have_is_refused_as_it_says(client, method, p
     require_promised(method, path, status, list(answer.headers), answer.data)
 
 
+@pytest.mark.parametrize("path", ["/images", f"/images/{HIDDEN}/members/a", "/nowhere"])
+def test_what_a_browser_asks_beforehand_is_answered_as_it_says(make_client, path):
+    page = "https://images.example.org"
+    headers = {"Origin": page, "Access-Control-Request-Method": "PUT"}
+
+    answer = make_client(server__allowed_origins=page).options(path, headers=headers)
+
+    assert answer.status_code == 204
+    require_promised("OPTIONS", path, 204, list(answer.headers), answer.data)
+
+
 def test_an_answer_that_is_not_promised_is_noticed(client, make_image):
     answer = client.get(f"/images/{make_image()['id']}")
     given = {"status": 200, "headers": list(answer.headers), "content": answer.data}

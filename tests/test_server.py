@@ -403,3 +403,19 @@ def test_no_header_of_a_client_s_says_under_which_path_we_are(server):
     status, _, body = server.request("GET", "/images?limit=0", headers={"SCRIPT_NAME": "/evil"})
 
     assert (status, body) == (200, {"images": []})
+
+
+def test_who_waits_for_no_lock_is_told_to_come_again_and_never_that_we_are_at_fault(start_server):
+    server = start_server(database__busy_timeout=0)
+    _, _, answer = server.request("POST", "/images", {"image": IMAGE})
+    path = f"/images/{answer['image']['id']}"
+
+    def change(number):
+        status, headers, _ = server.request("PUT", path, {"image": {"size": number}})
+        return status, headers["Retry-After"], server.request("GET", path)[0]
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = set(pool.map(change, range(400)))
+
+    assert answers <= {(200, None, 200), (503, "1", 200)}
+    assert (200, None, 200) in answers

@@ -12,11 +12,14 @@ import time
 import urllib.request
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from conftest import IMAGE, ROOT, clean_environment, environment, free_port
+from conftest import IMAGE, ROOT, answer_to, clean_environment, environment, free_port
 
+import database
 import migrations
+import tokens
 from config import read_settings
 
 COMMANDS = {"gunicorn": ["gunicorn", "registry:create_app()"], "flask": ["flask", "--app", "registry", "run"]}
@@ -337,6 +340,51 @@ def test_flask_run_refuses_an_open_network_with_flavor_none(database_path):
     assert "set [auth] allow_open_network = true" in process.stderr
     assert len(process.stderr.splitlines()) == 1
     assert not database_path.exists()
+
+
+@pytest.mark.parametrize("starter", ["flask"], indirect=True)
+def test_flask_run_refuses_trusted_auth_as_it_cannot_tell_a_header_that_comes_twice(refusal, database_path):
+    line = refusal(REGISTRY_AUTH_FLAVOR="trusted-auth")
+
+    assert line.startswith("registry: [auth] flavor = trusted-auth cannot be served by flask run, ")
+    assert not database_path.exists()
+
+
+@pytest.mark.parametrize("starter", ["gunicorn"], indirect=True)
+def test_another_worker_than_ours_is_refused_with_trusted_auth(refusal, database_path):
+    line = refusal(REGISTRY_AUTH_FLAVOR="trusted-auth", GUNICORN_CMD_ARGS="--worker-class gthread")
+
+    assert line.startswith("registry: [auth] flavor = trusted-auth cannot be served by gunicorn's worker gthread, ")
+    assert not database_path.exists()
+
+
+def test_flask_run_drops_names_with_underscores_and_takes_no_token_that_comes_twice(database_path):
+    port = free_port()
+    options = {"auth__flavor": "token", "auth__allow_anonymous_access": "true"}
+    variables = {**clean_environment(), **environment(database_path, **options)}
+    output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command_of("flask", port), cwd=ROOT, env=variables, **output)
+
+    try:
+        first_answer(process, f"http://127.0.0.1:{port}/images")
+        with closing(database.database):
+            database.open_database(read_settings(variables).database)
+            _, token = tokens.create("acme", ["member"])
+        statuses = [
+            answer_to(SimpleNamespace(port=port), *lines)
+            for lines in (
+                ("X_Auth_Token: unknown",),
+                ("X-Auth-Token: unknown",),
+                (f"X-Auth-Token: {token}",),
+                (f"X-Auth-Token: {token}", f"X-Auth-Token: {token}"),
+                (f"Authorization: Bearer {token}", f"Authorization: Bearer {token}"),
+            )
+        ]
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+    assert statuses == [200, 401, 200, 401, 401]
 
 
 def test_flask_run_prepares_a_new_database_and_serves_it(database_path):

@@ -56,7 +56,6 @@ PROMISES = {
     "test_slow_clients": "4 available: slow clients (tests)",
     "test_proxies": "4 available: behind proxies (tests)",
     "test_damage": "5 recoverable: damaged files",
-    "test_no_5xx": "6 no 5xx: odd requests (tests of many each)",
 }
 
 

@@ -230,6 +230,28 @@ query_strings = st.one_of(list_queries, list_queries, places, odd_queries)
 
 # Headers
 
+ALLOWED_ORIGIN = "https://images.example.org"
+TRUSTED_HOST = "registry.example.org"
+HOSTS = (
+    "localhost",
+    "[::1]:9191",
+    "[::1",
+    "a b",
+    "é",
+    "",
+    "127.0.0.1:x",
+    "127.8.9.10:80",
+    "localhost.",
+    "evil.example",
+)
+HOSTS += (TRUSTED_HOST, f"{TRUSTED_HOST.upper()}:1", "localhost, evil.example", "http://localhost", "l" * 300, "\xff")
+ORIGINS = (ALLOWED_ORIGIN, ALLOWED_ORIGIN.upper(), "http://localhost", "https://localhost:443", "http://evil.example")
+ORIGINS += ("null", "", "://", "http://[", "http://é", f"{ALLOWED_ORIGIN}, null", "http://" + "x" * 300)
+SITES = ("none", "same-origin", "same-site", "cross-site", "", "NONE", "none, cross-site")
+TOKENS = ("registry_" + "x" * 43, "registry_" + "é" * 43, "registry_", "x" * 5000)
+CREDENTIALS = ("Bearer", "Bearer ", "bearer  x", "Basic eDp5", "Bearer é", *(f"Bearer {text}" for text in TOKENS))
+PEERS = ("127.0.0.1", "::1, 10.0.0.1", "unknown", "[", "é")
+
 header_text = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=20)
 OPTIONAL_HEADERS = {
     "Content-Type": st.sampled_from(
@@ -251,9 +273,17 @@ OPTIONAL_HEADERS = {
     "X-Identity-Status": st.sampled_from(("Confirmed", "Invalid", "confirmed,Confirmed")) | header_text,
     "X-Tenant-Id": st.sampled_from(CALLERS) | header_text | st.just("t" * 256),
     "X-Roles": st.sampled_from(("admin", "ADMIN, x", ",")) | header_text,
-    "Host": st.sampled_from(("localhost", "[::1]:9191", "[::1", "a b", "é", "", "127.0.0.1:x")) | header_text,
-    **dict.fromkeys(("Accept", "Range", "Cookie", "Authorization", "Expect", "X-Forwarded-For"), header_text),
+    "X-Auth-Token": st.sampled_from(TOKENS) | header_text,
+    "Authorization": st.sampled_from(CREDENTIALS) | header_text,
+    "Host": st.sampled_from(HOSTS) | header_text,
+    "Origin": st.sampled_from(ORIGINS) | header_text,
+    "Sec-Fetch-Site": st.sampled_from(SITES) | header_text,
+    "Access-Control-Request-Method": st.sampled_from(("PUT", "X-Y", "")) | header_text,
+    "X-Forwarded-For": st.sampled_from(PEERS) | header_text,
+    **dict.fromkeys(("Accept", "Range", "Cookie", "Expect", "X-Forwarded-Host", "X-Forwarded-Proto"), header_text),
 }
+# Headers that the guard judges, of what one browser or program sends at once.
+WEB_HEADERS = ("Host", "Origin", "Sec-Fetch-Site", "Access-Control-Request-Method")
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE")
 
 
@@ -292,6 +322,9 @@ def odd_requests(draw):
         headers["Content-Type"] = "application/json"
     for name in draw(st.lists(st.sampled_from(tuple(OPTIONAL_HEADERS)), max_size=2, unique=True)):
         headers[name] = draw(OPTIONAL_HEADERS[name])
+    if draw(st.integers(0, 5)) == 0:
+        method = draw(st.sampled_from((method, method, "OPTIONS")))
+        headers |= {name: draw(OPTIONAL_HEADERS[name]) for name in WEB_HEADERS if draw(st.booleans())}
     query = draw(query_strings) if method in ("GET", "HEAD") or draw(st.booleans()) else b""
     return OddRequest(method, target + b"?" + query if query else target, list(headers.items()), body)
 

@@ -94,13 +94,15 @@ class Chance:
         return [(record.place + at, record.content[at : at + SECTOR]) for at in sectors if self.chance.random() < 0.5]
 
 
-def disk_after(records, chance):
+def disk_after(records, chance, before=()):
     """{name: content} of what a disk may hold when the power goes after ``records``.
 
-    As strict as POSIX: a file's name is there for certain only after its folder was synced.
+    As strict as POSIX: a file's name is there for certain only after its folder was synced. ``before`` are the
+    (name, inode, content) that were on it.
     """
     until = synced_until(records)
-    files, names = {}, {}
+    files = {inode: bytearray(content) for _, inode, content in before}
+    names = {name: inode for name, inode, _ in before}
     for number, record in enumerate(records):
         operation, inode, place, content = record
         if operation in (WRITE, TRUNCATE):

@@ -15,10 +15,10 @@ from conftest import ROOT, Server, clean_environment, environment, free_port, st
 
 
 class BrokenServer(Server):
-    """As the README starts it, but for ``without``, a defence that faults.broken takes out, and more ``variables``."""
+    """As the README starts it, but for ``without``, defences that faults.broken takes out, and more ``variables``."""
 
-    def __init__(self, database_path, *, without="", variables=(), **options):
-        self.port = free_port()
+    def __init__(self, database_path, *, port=None, without="", variables=(), **options):
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         ours = environment(database_path, server__bind_port=self.port, **options)
         broken = {"WITHOUT": without, "PYTHONPATH": str(ROOT / "tests")} if without else {}

@@ -3,6 +3,7 @@
  * TRACE_FILE and TRACE_FOLDER: every write, truncation, sync, creation and removal of files in the folder is appended to the
  * trace, in one order for all processes. A write is noted before it is made, a sync when it begins and when it has succeeded.
  * The -shm file is left out: it is mapped memory, and SQLite makes it anew after a crash.
+ * KILL_AT: the process is killed, as by kill -9, once it has noted so many of these: before it makes what it has noted.
  *
  * CLOCK_FILE: eight bytes, the seconds by which the clock of the day is wrong; the monotonic clock stays right.
  */
@@ -11,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -32,6 +34,7 @@ struct head {
 };
 
 static int trace = -1;
+static long kill_at;
 static const char *folder;
 static size_t folder_length;
 static const int64_t *clock_error;
@@ -44,6 +47,7 @@ __attribute__((constructor)) static void begin(void)
 {
     const char *file = getenv("TRACE_FILE"), *clock_file = getenv("CLOCK_FILE");
     folder = getenv("TRACE_FOLDER");
+    if (getenv("KILL_AT")) kill_at = atol(getenv("KILL_AT"));
     if (file && folder) {
         folder_length = strlen(folder);
         trace = syscall(SYS_openat, AT_FDCWD, file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
@@ -59,10 +63,12 @@ __attribute__((constructor)) static void begin(void)
 
 static void note(int operation, uint64_t inode, uint64_t place, const void *bytes, size_t length)
 {
+    static long noted;
     int saved = errno;
     struct head head = {length, operation, inode, place};
     struct iovec parts[] = {{&head, sizeof head}, {(void *)bytes, length}};
     if (syscall(SYS_writev, trace, parts, 2) != (long)(sizeof head + length)) abort();
+    if (__atomic_add_fetch(&noted, 1, __ATOMIC_RELAXED) == kill_at) kill(getpid(), SIGKILL);
     errno = saved;
 }
 

@@ -1,31 +1,43 @@
 """Whatever a client sends, the answer is one that the OpenAPI document promises, and never a 5xx."""
 
 import io
-import random
 import re
 import socket
 import threading
 from collections import deque
+from contextlib import closing
+from datetime import timedelta
 from http import HTTPStatus
 from urllib.parse import unquote_to_bytes
 
 import pytest
 import schemathesis
-from conftest import CALLERS, IMAGE, Server, identity
+from conftest import CALLERS, IMAGE, environment, identity
 from hypothesis import HealthCheck, Phase, given, note, seed, settings
 from hypothesis import strategies as st
 from openapi import DOCUMENT, operations, require_promised
 from werkzeug.test import run_wsgi_app
 
-from faults.conftest import rounds
-from faults.odd import KNOWN_IDS, MEMBERS, odd_requests, streams
+import models
+import tokens
+from config import read_settings
+from faults.conftest import IS_TORTURE, rounds
+from faults.odd import ALLOWED_ORIGIN, KNOWN_IDS, MEMBERS, TRUSTED_HOST, odd_requests, streams
 
 # No list is long: the time goes into requests, not into pages.
 OPTIONS = {"api__api_limit_max": 10, "api__limit_param_default": 5}
-TRUSTED = {"auth__flavor": "trusted-auth", "auth__allow_anonymous_access": "true"}
-FLAVORS = {"none": OPTIONS, "trusted-auth": {**OPTIONS, **TRUSTED}}
+OPEN = {**OPTIONS, "auth__allow_anonymous_access": "true"}
+# Here the guard has names to know and an origin to let in.
+GUARDED = {"server__trusted_hosts": f"localhost, 127.0.0.1, {TRUSTED_HOST}", "server__allowed_origins": ALLOWED_ORIGIN}
+FLAVORS = {
+    "none": OPTIONS,
+    "trusted-auth": {**OPEN, "auth__flavor": "trusted-auth"},
+    "token": {**OPEN, "auth__flavor": "token", **GUARDED},
+}
+TOKEN_CALLERS = ("owner", "admin", "read-only", "revoked", "expired", "garbage", "anonymous")
+CALLERS_OF = {"none": ("admin",), "trusted-auth": CALLERS, "token": TOKEN_CALLERS}
 # (in make test, in torture): where nobody differs from anybody, fewer.
-CASES = {"none": (350, 10_000), "trusted-auth": (1_400, 56_000)}
+CASES = {"none": (350, 10_000), "trusted-auth": (1_400, 42_000), "token": (1_050, 42_000)}
 PROXY_HEADERS = {header for caller in CALLERS for header in identity(caller).items()}
 every_flavor = pytest.mark.parametrize("flavor", FLAVORS)
 # What a server must not understand (RFC 9112, 6.1): gunicorn's own answer to an unknown transfer coding.
@@ -33,8 +45,9 @@ UNKNOWN_CODING = re.compile(rb"HTTP/1.1 501 .*unsupported|HTTP/1.1 501 .*Transfe
 SECONDS = 20
 
 
-def explore(strategy, cases, check):
-    """Run ``check`` on so many examples; pytest-randomly's seed makes the same ones again."""
+def explore(strategy, cases, check, tally):
+    """Run ``check``, which returns how many requests it sent, on so many examples: by one seed the same ones again."""
+    tally.promise = "6 no 5xx: requests"
     limits = settings(
         max_examples=cases,
         deadline=None,
@@ -42,7 +55,15 @@ def explore(strategy, cases, check):
         phases=[Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
-    seed(random.getrandbits(64))(limits(given(strategy)(check)))()
+
+    def count(drawn):
+        tally.rounds += check(drawn)
+
+    try:
+        seed(tally.random.getrandbits(64))(limits(given(strategy)(count)))()
+    except BaseException as error:
+        tally.violations.append(error)
+        raise
 
 
 def register_known_images(send):
@@ -55,12 +76,35 @@ def register_known_images(send):
 
 
 @pytest.fixture
-def application(make_client, flavor):
-    client = make_client(**FLAVORS[flavor])
-    register_known_images(
-        lambda method, path, body: client.open(path, method=method, json=body, headers=identity("admin")).status_code
-    )
-    return client.application
+def client_of_flavor(make_client, flavor):
+    return make_client(**FLAVORS[flavor])
+
+
+@pytest.fixture
+def headers_of(client_of_flavor, flavor):
+    """A function: the headers, {name: value}, by which the application knows a caller."""
+    return identity if flavor != "token" else tokens_of(TOKEN_CALLERS).__getitem__
+
+
+@pytest.fixture
+def application(client_of_flavor, headers_of):
+    def send(method, path, body):
+        return client_of_flavor.open(path, method=method, json=body, headers=headers_of("admin")).status_code
+
+    register_known_images(send)
+    return client_of_flavor.application
+
+
+def tokens_of(callers):
+    """{caller: its headers}, with new tokens in the database that is open."""
+    texts = {"garbage": "registry_" + "x" * 43}
+    for caller in set(callers) - {"anonymous", "garbage"}:
+        lasts = timedelta(seconds=-1) if caller == "expired" else None
+        tenant, roles = (None, ["admin"]) if caller == "admin" else ("owner", ["member"])
+        number, texts[caller] = tokens.create(tenant, roles, is_read_only=caller == "read-only", lasts=lasts)
+        if caller == "revoked":
+            tokens.revoke(number)
+    return {"anonymous": {}} | {caller: {"X-Auth-Token": text} for caller, text in texts.items()}
 
 
 def environ_of(asked):
@@ -68,6 +112,7 @@ def environ_of(asked):
     path, _, query = asked.target.partition(b"?")
     environ = {
         "HTTP_HOST": "localhost",
+        "RAW_URI": asked.target.decode("latin-1"),
         "REQUEST_METHOD": asked.method,
         "SCRIPT_NAME": "",
         "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
@@ -100,25 +145,27 @@ def require_good_answer(application, asked):
     return code
 
 
-def sent_by(asked, caller):
-    """The same request with another caller's identity, but for identity headers that are odd themselves."""
+def sent_by(asked, headers):
+    """The same request with another caller's headers, but for those of its own that are odd."""
     others = [(name, value) for name, value in asked.headers if (name, value) not in PROXY_HEADERS]
-    return asked._replace(headers=[*identity(caller).items(), *others])
+    return asked._replace(headers=[*headers.items(), *others])
 
 
 @every_flavor
-def test_odd_requests_are_answered_as_the_document_promises(application, flavor):
-    callers = CALLERS if flavor == "trusted-auth" else ("admin",)
+def test_odd_requests_are_answered_as_the_document_promises(application, headers_of, flavor, tally):
+    callers = [headers_of(caller) for caller in CALLERS_OF[flavor]]
     answered = set()
 
     def check(asked):
         note(repr(asked))
-        answered.update(require_good_answer(application, sent_by(asked, caller)) for caller in callers)
+        answered.update(require_good_answer(application, sent_by(asked, headers)) for headers in callers)
+        return len(callers)
 
-    explore(odd_requests(), rounds(*CASES[flavor]) // len(callers), check)
+    explore(odd_requests(), rounds(*CASES[flavor]) // len(callers), check, tally)
 
-    # They came as far as there is to come.
-    assert {200, 204, 400, 404, 405} <= answered
+    # They came as far as there is to come, but that a few may miss a rare one.
+    far = {200, 204, 400, 401, 403, 404, 405, 415} if IS_TORTURE else {200, 400, 403, 404, 405}
+    assert far - ({401} if flavor == "none" else set()) <= answered
 
 
 # schemathesis, from the document
@@ -136,7 +183,9 @@ def schemathesis_operation(application, path, method):
     [(path, method) for path, method, _ in operations() if method not in ("head", "options")],
     ids=lambda value: value,
 )
-def test_requests_made_from_the_document_are_answered_as_it_promises(application, flavor, path, method):
+def test_requests_made_from_the_document_are_answered_as_it_promises(
+    application, headers_of, flavor, path, method, tally
+):
     operation = schemathesis_operation(application, path, method)
     modes = [operation.as_strategy(generation_mode=mode) for mode in schemathesis.GenerationMode]
     known = st.sampled_from((None, *KNOWN_IDS))
@@ -146,7 +195,7 @@ def test_requests_made_from_the_document_are_answered_as_it_promises(application
         case, image_id, caller = drawn
         if image_id and case.path_parameters and "image_id" in case.path_parameters:
             case.path_parameters["image_id"] = image_id
-        headers = {name: value for name, value in identity(caller).items() if value}
+        headers = {name: value for name, value in headers_of(caller).items() if value}
         response = case.call(headers=headers)
         assert response.status_code < 500, response.content
         given_headers = [(name, ", ".join(values)) for name, values in response.headers.items()]
@@ -154,25 +203,31 @@ def test_requests_made_from_the_document_are_answered_as_it_promises(application
             case.method.upper(), case.formatted_path, response.status_code, given_headers, response.content
         )
 
-    callers = st.sampled_from(("admin", "owner", "member", "stranger", "anonymous"))
-    explore(st.tuples(st.one_of(modes), known, callers), rounds(12, 1_000), check)
+        return 1
+
+    callers = st.sampled_from(CALLERS_OF[flavor])
+    explore(st.tuples(st.one_of(modes), known, callers), rounds(12, 800), check, tally)
 
 
 # Bytes on the socket
 
 
-@pytest.fixture(scope="module")
-def small_server(tmp_path_factory):
-    options = {**FLAVORS["trusted-auth"], "server__workers": 1}
-    running = Server(tmp_path_factory.mktemp("server") / "registry.db", **options).wait_until_ready()
-    register_known_images(lambda method, path, body: running.request(method, path, body, identity("admin"))[0])
+@pytest.fixture
+def small_server(start_server, database_path, flavor):
+    """(a running server, the headers of its admin)"""
+    running = start_server(**FLAVORS[flavor], server__workers=1)
+    headers = identity("admin")
+    if flavor == "token":
+        models.open_database(read_settings(environment(database_path)).database)
+        with closing(models.database):
+            headers = tokens_of(["admin"])["admin"]
+    register_known_images(lambda method, path, body: running.request(method, path, body, headers)[0])
     # What it logs of malformed requests fills a pipe that nobody reads, and then it would wait.
     reader = threading.Thread(target=deque, args=(running.process.stdout, 100))
     reader.start()
-    yield running
+    yield running, headers
     running.process.terminate()
     reader.join()
-    running.stop()
 
 
 def exchange(server, content):
@@ -194,19 +249,23 @@ def statuses_of(answer):
     return [int(status) for status in re.findall(rb"^HTTP/1\.[01] (\d{3}) ", answer, re.MULTILINE)]
 
 
-def test_odd_bytes_on_the_socket_are_answered_or_the_connection_is_closed(small_server):
-    answered = set()
+@every_flavor
+def test_odd_bytes_on_the_socket_are_answered_or_the_connection_is_closed(small_server, flavor, tally):
+    server, headers = small_server
+    answered, token = set(), b"X-Auth-Token: " + headers.get("X-Auth-Token", "").encode()
 
     def check(content):
+        content = content.replace(b"X-User-Id: someone", token)
         note(repr(content))
-        answer = exchange(small_server, content)
+        answer = exchange(server, content)
         statuses = statuses_of(answer)
         assert not answer or statuses, answer[:300]
         assert all(status < 500 for status in statuses) or UNKNOWN_CODING.search(answer), answer[:600]
         answered.update(statuses)
+        return 1
 
-    explore(streams, rounds(400, 14_000), check)
+    explore(streams, rounds(150, 5_000), check, tally)
 
-    assert small_server.process.poll() is None
-    assert small_server.request("GET", "/images", headers=identity("admin"))[0] == HTTPStatus.OK
+    assert server.process.poll() is None
+    assert server.request("GET", "/images", headers=headers)[0] == HTTPStatus.OK
     assert {200, 400, 404} <= answered

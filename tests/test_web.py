@@ -1,0 +1,79 @@
+"""Routes that are remembered: a path is answered as at first, whoever asked for its like before, at every host."""
+
+import pytest
+from conftest import IMAGE, identity
+
+KNOWN, OTHER = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
+PATHS = [
+    *("/", "", "/images", "/images/", "//images", "/images//", "/images/detail", "/images/detail/", "/nothing"),
+    *(f"/images/{KNOWN}", f"/images/{KNOWN}/", f"//images/{KNOWN}", f"/images/{OTHER}", f"/images/{KNOWN.upper()}a"),
+    *(f"/images/{KNOWN}/members", f"/images/{KNOWN}/members/{OTHER}", f"/images/{KNOWN}/members/{OTHER}/"),
+    *(f"/images/{OTHER}/members/a/{KNOWN}", f"/shared-images/{OTHER}", f"/shared-images/a/{OTHER}", f"/{KNOWN}"),
+    *(f"/nothing/{KNOWN}", f"/images/{KNOWN}%0a", f"/images/%0a{KNOWN}", f"/images/detail/{KNOWN}"),
+]
+METHODS = ("GET", "HEAD", "OPTIONS", "PUT", "PATCH")
+ODD_HOSTS = ("LOCALHOST", "localhost.", "localhost:80", "localhost:443", "localhost:00080", "[::1]", "[0::1]:9191")
+
+
+def told(client, method, path, **headers):
+    """All of an answer that may not depend on what was asked before."""
+    headers = {"X-Openstack-Request-Id": "a", "Content-Type": "application/json", **headers}
+    response = client.open(path, method=method, headers=headers, data=b"{}" if method == "PUT" else None)
+    return response.status, sorted(response.headers), response.data
+
+
+@pytest.fixture
+def fill():
+    """Registers one image, shared with OTHER."""
+
+    def fill_registry(client):
+        assert client.post("/images", json={"image": {**IMAGE, "id": KNOWN}}).status_code == 200
+        assert client.put(f"/images/{KNOWN}/members/{OTHER}").status_code == 204
+
+    return fill_registry
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_path_answers_does_not_depend_on_the_paths_asked_before(make_client, fill, method):
+    fill(make_client())
+    fresh = [told(make_client(), method, path) for path in PATHS]
+    client = make_client()
+
+    for _ in range(2):
+        assert [told(client, method, path) for path in PATHS] == fresh
+
+
+def test_what_is_remembered_of_routes_does_not_grow_with_what_is_asked(client, fill):
+    fill(client)
+    for number in range(300):
+        client.get("/images", environ_overrides={"PATH_INFO": "/" * (number + 2) + "images"})
+        for path in (f"/images/{number:032x}", f"/shared-images/{number}/{OTHER}", f"/{number}"):
+            client.get(path)
+        client.get(f"/images/00000000-0000-4000-8000-{number:012x}", headers={"Host": f"127.0.0.1:{number + 1}"})
+
+    assert 0 < len(client.application.known_routes) < 10
+
+
+@pytest.mark.parametrize("host", ODD_HOSTS)
+def test_a_host_that_is_ours_in_another_spelling_finds_the_same_routes(client, fill, host):
+    fill(client)
+
+    for path in ("/images", f"/images/{KNOWN}", "/nothing"):
+        assert told(client, "GET", path, Host=host) == told(client, "GET", path)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64, ".a"])
+def test_a_host_that_no_host_can_be_finds_the_same_routes_where_it_is_a_proxy_s_business(make_client, fill, host):
+    fill(make_client())
+    client = make_client(auth__flavor="trusted-auth")
+
+    for path in ("/images", f"/images/{KNOWN}", "/nothing"):
+        assert told(client, "GET", path, Host=host, **identity("admin")) == told(
+            client, "GET", path, **identity("admin")
+        )
+
+
+def test_a_wish_to_upgrade_changes_nothing(client):
+    wish = {"Connection": "Upgrade", "Upgrade": "websocket"}
+
+    assert told(client, "GET", "/images/detail", **wish) == told(client, "GET", "/images/detail")

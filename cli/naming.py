@@ -4,22 +4,8 @@ import re
 from pathlib import PurePath
 from typing import NamedTuple
 
-# As Glance's metadata definitions have them: the kernel's names.
-ARCHITECTURES = {
-    "amd64": "x86_64",
-    "x64": "x86_64",
-    "x64fre": "x86_64",
-    "x86_64_v2": "x86_64",
-    "arm64": "aarch64",
-    "arm64-aarch64": "aarch64",
-    "armhf": "armv7l",
-    "armv7hl": "armv7l",
-    "i386": "i686",
-    "ppc64el": "ppc64le",
-    "powerpc64le": "ppc64le",
-    "riscv64-riscv64": "riscv64",
-}
-KNOWN = ("x86_64", "aarch64", "armv7l", "i686", "ppc64le", "s390x", "riscv64", "loongarch64")
+from cli.distros import architecture_of
+
 UBUNTU_VERSIONS = {
     "trusty": "14.04",
     "xenial": "16.04",
@@ -50,8 +36,6 @@ TITLES = {
     "ubuntu": "Ubuntu",
     "windows": "Windows",
 }
-# What others call them.
-DISTROS = {"alma": "almalinux", "alpine": "alpinelinux", "archlinux": "arch", "rockylinux": "rocky"}
 
 
 class Row(NamedTuple):
@@ -220,15 +204,3 @@ def read(row, groups, words):
     words = [TITLES[row.os_distro], version, *words, architecture]
     properties = {"os_distro": row.os_distro, "os_version": version, "architecture": architecture}
     return Guess(" ".join(word for word in words if word), {name: value for name, value in properties.items() if value})
-
-
-def architecture_of(word):
-    """As Glance has it, or None for a word that is none."""
-    found = ARCHITECTURES.get((word or "").lower(), (word or "").lower())
-    return found if found in KNOWN else None
-
-
-def distro_of(word):
-    """os_distro of what a stream calls an operating system."""
-    found = "".join(word.lower().split())
-    return DISTROS.get(found, found)

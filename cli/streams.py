@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from cli.naming import architecture_of, distro_of
+from cli.distros import architecture_of, distro_of
 
 INDEX, PRODUCTS, DOWNLOADS = "index:1.0", "products:1.0", "image-downloads"
 INDEX_PATH = "streams/v1/index.json"

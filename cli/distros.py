@@ -12,8 +12,8 @@ ARCHITECTURES = {
     "armv7hl": "armv7l",
     "i386": "i686",
     "ppc64el": "ppc64le",
-    "powerpc64le": "ppc64le",
-    "riscv64-riscv64": "riscv64",
+    "powerpc-powerpc64le": "ppc64le",
+    "riscv-riscv64": "riscv64",
 }
 KNOWN = ("x86_64", "aarch64", "armv7l", "i686", "ppc64le", "s390x", "riscv64", "loongarch64")
 # What others call them.

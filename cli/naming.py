@@ -142,7 +142,7 @@ TABLE = (
     Row(
         "freebsd",
         re.compile(
-            r"freebsd-(?P<version>\d+\.\d+)-(?P<build>[a-z0-9]+)-(?P<arch>arm64-aarch64|riscv-riscv64|[a-z0-9]+)"
+            r"freebsd-(?P<version>\d+\.\d+)-(?P<build>[a-z0-9]+)-(?P<arch>arm64-aarch64|riscv-riscv64|powerpc-powerpc64le|[a-z0-9]+)"
             r"(-(?P<variant>[a-z0-9-]+))?"
         ),
     ),

@@ -5,13 +5,13 @@ import time
 import click
 
 from cli.recording import FAILED
-from cli.walking import Found, walk
+from cli.walking import Found, is_gone, walk
 
 
 def watch(scan, interval):
     """Look every ``interval`` seconds, until Ctrl-C.
 
-    What looks the same twice in a row has stopped changing. Looking is a walk: it needs no service of the operating
+    What looks the same twice in a row has stopped changing; what is missing twice is gone. Looking is a walk: it needs no service of the operating
     system, and works on network and container file systems, where such services see nothing.
     """
     click.echo(f"watching {len(scan.roots)} folders or files; Ctrl-C ends it", err=True)
@@ -21,7 +21,7 @@ def watch(scan, interval):
             found = walk(scan.roots)
             now = {entry.path: entry.signature for entry in found.entries} | dict(found.troubles)
             settled = {path for path, signature in now.items() if before.get(path) == signature != done.get(path)}
-            gone = [path for path in done if path not in now and path not in before]
+            gone = [path for path in done if path not in now and path not in before and is_gone(path)]
             if settled or gone:
                 look(scan, found, settled, done, None if not done else gone)
             for path in gone:

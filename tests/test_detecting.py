@@ -45,7 +45,7 @@ def test_a_vmdk_that_was_written_as_a_stream_is_read_at_both_its_ends(tmp_path):
     content = convert(source, tmp_path / "stream", "vmdk", "subformat=streamOptimized").read_bytes()
     # As VMware writes them: where the grain directory is, is said by a second header at the end.
     footer = struct.pack("<QII496s", 1, 0, 3, b"") + content[:512]
-    begun = content[:56] + b"\xff" * 8 + content[64:].ljust(100_000, b"\0")
+    begun = content[:56] + b"\xff" * 8 + content[64:].ljust(3 * MEBIBYTE, b"\0")
     whole, spoiled = tmp_path / "whole", tmp_path / "spoiled"
     whole.write_bytes(begun + footer + b"\0" * 512)
     spoiled.write_bytes(begun + footer + b"x" * 512)
@@ -122,6 +122,14 @@ def test_a_qcow2_with_a_backing_file_is_refused_and_the_file_named(tmp_path, ver
 
     assert detected(path).verdict == REFUSED
     assert detected(path).reason.startswith(f"has a backing file ({tmp_path / 'base.qcow2'}), so that")
+
+
+def test_a_qcow2_of_version_2_has_no_flags_whatever_is_in_their_place(tmp_path):
+    head = struct.pack(">4sIQIIQ", b"QFI\xfb", 2, 0, 0, 16, MEBIBYTE).ljust(72, b"\0")
+    path = tmp_path / "old"
+    path.write_bytes((head + struct.pack(">II", 0x12345678, 4) + b"text").ljust(65536, b"\0"))
+
+    assert detected(path)[:3] == (IMAGE, "qcow2", MEBIBYTE)
 
 
 def test_a_backing_file_cannot_speak_to_the_terminal(tmp_path):

@@ -11,8 +11,8 @@ from cli.walking import Found, is_gone, walk
 def watch(scan, interval):
     """Look every ``interval`` seconds, until Ctrl-C.
 
-    What looks the same twice in a row has stopped changing; what is missing twice is gone. Looking is a walk: it needs no service of the operating
-    system, and works on network and container file systems, where such services see nothing.
+    What looks the same twice in a row has stopped changing; what is missing twice is gone. Looking is a walk: it
+    needs no service of the operating system, and works on network and container file systems, where those see nothing.
     """
     click.echo(f"watching {len(scan.roots)} folders or files; Ctrl-C ends it", err=True)
     before, done = {}, {}

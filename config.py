@@ -158,6 +158,7 @@ OPTIONS = (
     Option(
         "api", "user_image_quota", "0", integer(0, (1 << 31) - 1), "Images of a tenant, deleted ones aside; 0: any."
     ),
+    Option("api", "image_history_limit", "50", integer(0, 10_000), "Changes of an image that are kept; 0: none."),
     Option("api", "location_schemes", SCHEMES, schemes, "Schemes of locations that callers give who are no admins."),
 )
 SECTIONS = {

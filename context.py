@@ -27,6 +27,13 @@ class Context:
         """Whether it may do what an image's owner may; admins may, and a null owner is nobody."""
         return self.is_admin or (self.tenant is not None and owner == self.tenant)
 
+    def require_owner(self, owner: str | None) -> None:
+        """Raises Unauthorized or Forbidden for who is not the ``owner`` of an image that it sees."""
+        if not self.is_owner_of(owner):
+            if self.is_authenticated:
+                raise Forbidden("Only the image's owner or an admin may do this.")
+            raise Unauthorized("Only the image's owner or an admin may do this, and you are anonymous.")
+
     def require_may_create(self) -> None:
         """Raises Unauthorized or Forbidden for those who cannot own an image."""
         self.require_may_write()

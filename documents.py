@@ -1,5 +1,7 @@
-"""What is derived of a record: its rendered documents, its shelf, and the digests that tell of damage."""
+"""What is derived of a record: its rendered documents, its shelf, its words, and the digests that tell of damage."""
 
+import re
+import unicodedata
 from zlib import crc32
 
 import orjson
@@ -10,6 +12,9 @@ PUBLIC, SHARED = "public", "shared"
 PAIRED_FORMATS = ("ari", "aki", "ami")
 NORMAL, KILLED, DELETED = 0, 2, 4
 BRIEF_FIELDS = ("id", "name", "size", "disk_format", "container_format", "checksum")
+WORD = re.compile(r"[^\W_]+")
+# Of an image's name and properties together so many characters are searched.
+SEARCHED_CHARACTERS = 4096
 DOCUMENT_FIELDS = (
     *("id", "name", "status", "disk_format", "container_format", "size", "virtual_size", "checksum"),
     *("min_disk", "min_ram", "owner", "is_public", "protected", "created_at", "updated_at", "deleted", "deleted_at"),
@@ -51,6 +56,20 @@ def shelf_of(row):
     return state + (row["visibility"] != PUBLIC)
 
 
+def words_in(text):
+    """Runs of letters and digits, without case or accents: what a search compares."""
+    if not text.isascii():
+        parts = unicodedata.normalize("NFKD", text.casefold())
+        text = "".join(character for character in parts if not unicodedata.combining(character)).casefold()
+    return WORD.findall(text.lower())
+
+
+def words_of(row, properties):
+    """The words of a record's name and its properties' values, each once, with a space before it."""
+    text = " ".join([row["name"] or "", *(value for value in properties.values() if value)])
+    return "".join(f" {word}" for word in dict.fromkeys(words_in(text[:SEARCHED_CHARACTERS])))
+
+
 def image_digest(row, brief, document, location_document):
     """The documents say all that row, properties and locations do, but for these three columns."""
     rest = f"{row['visibility']} {row['revision']} {row['nonce']} "
@@ -67,3 +86,10 @@ TOKEN_COLUMNS = (*("hash", "tenant", "roles", "is_read_only", "description", "cr
 
 def token_digest(row):
     return crc32(orjson.dumps([row[name] for name in TOKEN_COLUMNS]))
+
+
+CHANGE_COLUMNS = ("image_id", "number", "at", "action", "tenant", "is_admin", "changes")
+
+
+def change_digest(row):
+    return crc32(orjson.dumps([row[name] for name in CHANGE_COLUMNS]))

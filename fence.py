@@ -3,7 +3,7 @@
 import sqlite3
 
 # The newest migration: the schema that this code reads and writes.
-SCHEMA = "0005_tokens"
+SCHEMA = "0006_search_and_history"
 FIRST_OF_A_STATEMENT = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE)
 
 

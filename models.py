@@ -4,6 +4,7 @@ import secrets
 import sqlite3
 import uuid
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from peewee import (
     AutoField,
@@ -18,19 +19,26 @@ from peewee import (
     TextField,
 )
 
+import history
+import search
 from database import database, execute, reading, writing
-from documents import DELETED, KILLED, NORMAL, PAIRED_FORMATS, PUBLIC, SHARED, documents_of, is_paired, member_digest
-from errors import (
-    Conflict,
-    Forbidden,
-    Invalid,
-    NotFound,
-    PreconditionFailed,
-    Unauthorized,
+from documents import (
+    DELETED,
+    KILLED,
+    NORMAL,
+    PAIRED_FORMATS,
+    PUBLIC,
+    SHARED,
+    documents_of,
+    is_paired,
+    member_digest,
+    words_of,
 )
+from errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, Unauthorized
 from limits import UNLIMITED, quota_of, require_locations, require_room
 
 NO_LOCATIONS = ',"location":null,"location_data":[]}'
+GONE = ("deleted", "pending_delete")
 MICROSECOND = timedelta(microseconds=1)
 
 
@@ -85,10 +93,7 @@ class Image(Table):
         """Like ``find``. Raises Unauthorized or Forbidden where the caller may see but not change it."""
         row = cls.find(image_id, context)
         context.require_may_write()
-        if not context.is_owner_of(row["owner"]):
-            if context.is_authenticated:
-                raise Forbidden("Only the image's owner or an admin may do this.")
-            raise Unauthorized("Only the image's owner or an admin may do this, and you are anonymous.")
+        context.require_owner(row["owner"])
         return row
 
     @classmethod
@@ -120,6 +125,8 @@ class Image(Table):
                 raise Conflict("An image with this id exists, or existed, already.") from None
             Property.store(row["pk"], row["created_at"], properties)
             Location.store(row["pk"], locations)
+            search.store_words(row["pk"], words_of(row, properties))
+            history.note(row["pk"], now, "created", context, [], api.image_history_limit)
             return row
 
     @classmethod
@@ -133,8 +140,8 @@ class Image(Table):
     def change(cls, image_id, changes, context, *, api, purges_properties, from_state, tags):
         """Apply ``changes`` of ImageBodies.parse_update, and return the record.
 
-        ``tags`` are the ETags that the record must have one of, or None. Raises NotFound, Forbidden,
-        Unauthorized, Invalid, Conflict (it is not in ``from_state``), PreconditionFailed, QuotaExceeded.
+        ``tags`` are the ETags that the record must have one of, or None. Raises NotFound, Forbidden, Unauthorized,
+        Invalid, Conflict (it is not in ``from_state``), PreconditionFailed, QuotaExceeded.
         """
         with writing():
             row = cls.find_changeable(image_id, context)
@@ -144,30 +151,65 @@ class Image(Table):
             if from_state not in (None, row["status"]):
                 raise Conflict(f"The image's status is {row['status']}, not what from_state says.")
             require_match(row, tags)
-            present = len(Property.texts(row["pk"]))
-            if purges_properties:
-                execute("DELETE FROM property WHERE image_id = ?", (row["pk"],))
-            Property.store(row["pk"], row["created_at"], changes.get("properties", {}))
-            require_room(api, context, "image_property_quota", len(Property.texts(row["pk"])), present)
+            before = Parts.of(row["pk"])
+            after = before.change(row, changes, purges_properties)
+            require_room(api, context, "image_property_quota", len(after.properties), len(before.properties))
             if "locations" in changes:
-                require_locations(api, context, changes["locations"], Location.entries(row["pk"]))
-                execute("DELETE FROM location WHERE image_id = ?", (row["pk"],))
-                Location.store(row["pk"], changes["locations"])
-            return cls.write(row, columns_of(changes, row["visibility"]))
+                require_locations(api, context, changes["locations"], before.locations)
+            changed = cls.write(row, columns_of(changes, row["visibility"]), after)
+            if (words := words_of(changed, after.properties)) != words_of(row, before.properties):
+                search.change_words(row["pk"], words)
+            entry = history.differences(row, changed, before, after)
+            history.note(row["pk"], changed["updated_at"], "updated", context, entry, api.image_history_limit)
+            return changed
 
     @classmethod
-    def remove(cls, image_id, context, tags):
+    def remove(cls, image_id, context, api, tags):
         """Mark it deleted, and return the record; nothing changes where it was. Raises as ``change`` does."""
         with writing():
             row = cls.find_changeable(image_id, context)
             if row["protected"] and not row["deleted"]:
                 raise Forbidden("The image is protected: set protected to false first.")
             require_match(row, tags)
-            return row if row["deleted"] else cls.write(row, {"deleted": True})
+            if row["deleted"]:
+                return row
+            changed = cls.write(row, {"deleted": True}, Parts.of(row["pk"]))
+            history.note(row["pk"], changed["updated_at"], "deleted", context, [], api.image_history_limit)
+            return changed
 
     @classmethod
-    def write(cls, row, columns):
-        """Update the row, its documents with it, and return what it now is; properties and locations are in place.
+    def restore(cls, image_id, context, api, tags):
+        """Take the mark off, and return the record; nothing changes where it was not deleted.
+
+        A status that says that the image's bits are gone, or going, becomes active where a location is active, and
+        queued elsewhere. Raises NotFound, Unauthorized, Forbidden, PreconditionFailed.
+        """
+        with writing():
+            row = cls.find_changeable(image_id, context)
+            if not context.is_admin:
+                raise Forbidden("Only an admin may undelete images.")
+            require_match(row, tags)
+            if not row["deleted"]:
+                return row
+            parts, columns = Parts.of(row["pk"]), {"deleted": False, "deleted_at": None}
+            if row["status"] in GONE:
+                is_there = any(status == "active" for *_, status in parts.locations)
+                columns["status"] = "active" if is_there else "queued"
+            changed = cls.write(row, columns, parts)
+            history.note(row["pk"], changed["updated_at"], "undeleted", context, [], api.image_history_limit)
+            return changed
+
+    @classmethod
+    def history_of(cls, image_id, context):
+        """Its changes, for who may change it; raises as ``find_changeable`` does, but not for read-only tokens."""
+        with reading():
+            row = cls.find(image_id, context)
+            context.require_owner(row["owner"])
+            return history.entries(row["pk"])
+
+    @classmethod
+    def write(cls, row, columns, parts):
+        """Update the row, its documents with it, and return what it now is; its ``parts`` are in place.
 
         updated_at moves on every change, and never backwards.
         """
@@ -176,7 +218,7 @@ class Image(Table):
         changed = row | columns | {"updated_at": now, "revision": row["revision"] + 1, "nonce": new_nonce()}
         if columns.get("deleted"):
             changed["deleted_at"] = now
-        changed |= documents_of(changed, Property.texts(row["pk"]), Location.entries(row["pk"]))
+        changed |= documents_of(changed, *parts)
         assignments = ", ".join(f"{name} = :{name}" for name in COLUMNS if changed[name] != row[name])
         execute(f"UPDATE image SET {assignments} WHERE pk = :pk", changed)
         return changed
@@ -239,6 +281,27 @@ class Location(Table):
         ).fetchall()
 
 
+class Parts(NamedTuple):
+    """What of an image is in other tables: {name: text or None}, and [(url, metadata as JSON text, status)]."""
+
+    properties: dict
+    locations: list
+
+    @classmethod
+    def of(cls, pk):
+        return cls(Property.texts(pk), Location.entries(pk))
+
+    def change(self, row, changes, purges_properties):
+        """Store what ``changes`` say of them, and return what they are then."""
+        if purges_properties:
+            execute("DELETE FROM property WHERE image_id = ?", (row["pk"],))
+        Property.store(row["pk"], row["created_at"], changes.get("properties", {}))
+        if "locations" in changes:
+            execute("DELETE FROM location WHERE image_id = ?", (row["pk"],))
+            Location.store(row["pk"], changes["locations"])
+        return Parts.of(row["pk"])
+
+
 class Member(Table):
     image = ForeignKeyField(Image, on_delete="CASCADE")
     member = CharField(255)
@@ -294,7 +357,7 @@ class Member(Table):
         """Make ``{member_id: can_share or None}`` the whole set. Raises as ``find_shareable`` does."""
         with writing():
             row = cls.find_shareable(image_id, context)
-            before = dict(cls.select(cls.member, cls.can_share).where(cls.image == row["pk"]).tuples())
+            before = cls.shares_of(row["pk"])
             require_room(api, context, "image_member_quota", len(memberships), len(before))
             cls.delete().where(cls.image == row["pk"]).execute()
             shares = {
@@ -303,6 +366,7 @@ class Member(Table):
             }
             rows = [(*entry, member_digest(*entry)) for entry in ((row["pk"], *share) for share in shares.items())]
             database.connection().executemany("INSERT INTO member VALUES (?, ?, ?, ?)", rows)
+            cls.note_sharing(row["pk"], before, context, api)
 
     @classmethod
     def put(cls, image_id, member_id, can_share, context, api):
@@ -312,21 +376,33 @@ class Member(Table):
             digest = member_digest(row["pk"], member_id, bool(can_share))
             entry = cls.insert(image=row["pk"], member=member_id, can_share=bool(can_share), digest=digest)
             target = [cls.image, cls.member]
-            present = {member for (member,) in cls.select(cls.member).where(cls.image == row["pk"]).tuples()}
-            require_room(api, context, "image_member_quota", len(present | {member_id}), len(present))
+            before = cls.shares_of(row["pk"])
+            require_room(api, context, "image_member_quota", len(before.keys() | {member_id}), len(before))
             if can_share is None:
                 entry.on_conflict(conflict_target=target, action="IGNORE").execute()
             else:
                 entry.on_conflict(conflict_target=target, preserve=[cls.can_share, cls.digest]).execute()
+            cls.note_sharing(row["pk"], before, context, api)
 
     @classmethod
-    def remove(cls, image_id, member_id, context):
+    def remove(cls, image_id, member_id, context, api):
         """Raises as ``find_shareable`` does, and NotFound where it is no member."""
         with writing():
             row = cls.find_shareable(image_id, context)
+            before = cls.shares_of(row["pk"])
             if not cls.delete().where((cls.image == row["pk"]) & (cls.member == member_id)).execute():
                 # Clients of the time look for this sentence.
                 raise NotFound("Membership could not be found.")
+            cls.note_sharing(row["pk"], before, context, api)
+
+    @classmethod
+    def shares_of(cls, pk):
+        """{member_id: can_share}"""
+        return dict(cls.select(cls.member, cls.can_share).where(cls.image == pk).tuples())
+
+    @classmethod
+    def note_sharing(cls, pk, before, context, api):
+        history.note_sharing(pk, current_time(), context, before, cls.shares_of(pk), api.image_history_limit)
 
 
 def require_pair(row):

@@ -39,6 +39,11 @@ CANDIDATES = {
     "own": "owner = :tenant AND {shelf}",
     "member": "pk IN (SELECT image_id FROM member WHERE member = :tenant) AND +{shelf}",
 }
+# A search starts with what the index of words has, and with the newest images, whose words are not in it yet.
+FOUND = """SELECT rowid AS found FROM search WHERE search MATCH :q_match
+    UNION SELECT image_id FROM words WHERE image_id > (SELECT up_to FROM indexed) AND {words}"""
+FOUND_IDS = "UNION SELECT pk FROM image WHERE id >= :q_id AND id < :q_id || 'g'"
+SEARCHED = "EXISTS (SELECT 1 FROM words WHERE words.image_id = image.pk AND {words})"
 # So many property filters have a condition each, and may be where a query starts; the rest have one together: else each
 # count of them would be a statement of its own, of up to 300 KB, and each thread's connection keeps 128 statements.
 SINGLE_PROPERTIES = 16
@@ -95,7 +100,14 @@ def filters_of(query):
     bounds = [name for name in BOUNDS if getattr(query, name) is not None]
     count = len(query.properties)
     others = ("properties",) if count > SINGLE_PROPERTIES else ()
-    return (*query.equal, *bounds, *(f"property {number}" for number in range(min(count, SINGLE_PROPERTIES))), *others)
+    searches = (search_filter(query.search),) if query.search else ()
+    properties = (f"property {number}" for number in range(min(count, SINGLE_PROPERTIES)))
+    return (*query.equal, *bounds, *properties, *others, *searches)
+
+
+def search_filter(search):
+    """The filter's name tells how many words it has, and whether they can be an id's beginning."""
+    return f"search {len(search.words)}{' id' if search.id_prefix else ''}"
 
 
 def filter_parameters(query):
@@ -105,6 +117,9 @@ def filter_parameters(query):
     for number, (name, value) in enumerate(properties[:SINGLE_PROPERTIES]):
         parameters |= {f"n{number}": name, f"v{number}": value}
     others = properties[SINGLE_PROPERTIES:]
+    if query.search:
+        parameters |= {"q_match": query.search.match, "q_id": query.search.id_prefix}
+        parameters |= {f"q{number}": f" {word}" for number, word in enumerate(query.search.words)}
     return parameters | ({"others": orjson.dumps(others).decode()} if others else {})
 
 
@@ -118,14 +133,14 @@ def choose_driver(query, filters, parameters, shelf, audience):
     rarest, count = rarest_of(starts, parameters, shelf, FEW)
     if count < FEW:
         return rarest
-    if len(starts) > 1 or query.sort_key != "created_at":
+    if len(starts) > 1 or query.sort_key != "created_at" or query.search:
         together = " AND ".join(condition for name in filters for condition in conditions_of(name, ""))
         # In the list's order no more should be walked than would be sorted.
         enough = max(SELDOM, query.limit * SAMPLE // SORTED)
         if is_of_late(query, parameters, shelf) or sampled(together, parameters, shelf) < enough:
             most = sorted_at_most()
             rarest, count = rarest_of(starts, parameters, shelf, most)
-            return rarest if count < most else "scan"
+            return rarest if count < most else next(filter(is_search, filters), "scan")
     if len(natural) < 2:
         return natural[0] if natural else "order"
     return min(natural, key=lambda name: sampled(*conditions_of(name, "")[:1], parameters, shelf))
@@ -178,7 +193,9 @@ def count_few(name, parameters, shelf, most):
     if name in SPARSE_FILTERS and not parameters[f"f_{name}"]:
         return most
     key = (name, shelf, most, *(parameters.get(part) for part in parts_of(name)))
-    if name.startswith("property "):
+    if is_search(name):
+        source = f"({found(name).replace('UNION', 'UNION ALL')})"
+    elif name.startswith("property "):
         number = name.removeprefix("property ")
         source = f"property WHERE {property_condition('property', number)}"
     elif name == "member":
@@ -203,6 +220,8 @@ def recall(key, statement, parameters):
 
 def parts_of(name):
     """The parameters that a filter reads."""
+    if is_search(name):
+        return ("q_match", "q_id")
     if name.startswith("property "):
         number = name.removeprefix("property ")
         return (f"n{number}", f"v{number}")
@@ -218,6 +237,8 @@ def start_table(driver, sort_key):
     """Where a query starts, with the index that it uses: SQLite's own choice would fall for the order."""
     if driver.startswith("property "):
         return "property INDEXED BY property_by_value CROSS JOIN image NOT INDEXED ON image.pk = property.image_id"
+    if is_search(driver):
+        return f"({found(driver)}) CROSS JOIN image NOT INDEXED ON image.pk = found"
     if driver == "member":
         return "image NOT INDEXED"
     if driver in ("own", "owner"):
@@ -231,6 +252,8 @@ def start_condition(branch):
     shelf = f"shelf = {branch.shelf}"
     if branch.driver in ("order", "scan"):
         return shelf
+    if is_search(branch.driver):
+        return f"+{shelf}"
     if branch.driver.startswith("property "):
         number = branch.driver.removeprefix("property ")
         return f"{property_condition('property', number)} AND {shelf}"
@@ -241,6 +264,25 @@ def property_condition(table, number):
     """The index has the first 64 characters of values; without the plus SQLite would put :v into the substr."""
     beginning = f"substr({table}.value, 1, 64) = substr(:v{number}, 1, 64)"
     return f"{table}.name = :n{number} AND {beginning} AND +{table}.value = :v{number}"
+
+
+def is_search(name):
+    return name.startswith("search ")
+
+
+def found(name):
+    """A statement of the images, as ``found``, that pass a search."""
+    return f"{FOUND.format(words=words_condition(name))} {FOUND_IDS if name.endswith(' id') else ''}"
+
+
+def words_condition(name):
+    return " AND ".join(f"instr(text, :q{number})" for number in range(int(name.split()[1])))
+
+
+def searched(name):
+    """The condition of a search."""
+    condition = SEARCHED.format(words=words_condition(name))
+    return f"({condition} OR image.id >= :q_id AND image.id < :q_id || 'g')" if name.endswith(" id") else condition
 
 
 def filter_conditions(branch, filters):
@@ -256,6 +298,8 @@ def conditions_of(name, driver):
         return ["(owner IS NULL OR owner <> :tenant)", *([] if driver == "member" else [is_member])]
     if name == "all" or driver in (name, BOUND_STARTS.get(name, name)):
         return []
+    if is_search(name):
+        return [searched(name)]
     if name == "own":
         return ["+owner = :tenant"]
     if name in BOUNDS:

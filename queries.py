@@ -12,6 +12,7 @@ from marshmallow import ValidationError
 
 from errors import Invalid
 from schemas import BOOLEAN_WORDS, LARGEST_INTEGER, Value, count, flag, image_id, is_clean, moment, word
+from search import MOST_WORDS, Search, parse_search
 
 SORT_KEYS = ("id", "name", "status", "disk_format", "container_format", "size", "created_at", "updated_at")
 SORT_COLUMNS = {key: tuple(dict.fromkeys((key, "created_at", "id"))) for key in SORT_KEYS} | {"id": ("id",)}
@@ -32,6 +33,8 @@ class ListQuery(NamedTuple):
     sort_dir: str
     marker: str | None
     position: list | None  # what the marker had in sort_columns, where it came with that
+    search: Search | None
+    is_counted: bool
 
     @property
     def sort_columns(self):
@@ -82,6 +85,8 @@ USER_PARAMETERS = {
     "size_min": count(),
     "size_max": count(),
     "changes-since": moment(),
+    "q": Value(parse_search, f"Must be at most {MOST_WORDS} words."),
+    "count": flag(),
     "sort_key": word(SORT_KEYS),
     "sort_dir": word(("asc", "desc")),
     "limit": Value(parse_limit, "Must be an integer from 0."),
@@ -152,6 +157,8 @@ def make_list_query(values, properties, api):
         values.get("sort_dir", "desc"),
         values.get("marker"),
         values.get("position"),
+        values.get("q"),
+        values.get("count", False),
     )
     return query if query.position is None else query._replace(position=fitting_position(query))
 

@@ -98,7 +98,7 @@ def update_image(image_id):
 @v1.delete("/images/<image_id:image_id>")
 def delete_image(image_id):
     """Mark it deleted."""
-    return answer_record(Image.remove(image_id, request.context, matching_tags()))
+    return answer_record(Image.remove(image_id, request.context, request.settings.api, matching_tags()))
 
 
 @v1.get("/images/<image_id:image_id>/members")
@@ -134,7 +134,7 @@ def remove_member(image_id, member_id):
     """Share it with one less."""
     Member.require_shareable(image_id, request.context)
     require_readable_path()
-    Member.remove(image_id, member_id, request.context)
+    Member.remove(image_id, member_id, request.context, request.settings.api)
     return no_content()
 
 
@@ -145,6 +145,20 @@ def list_shared_images(member_id):
     entries = Member.shared_with(member_id, request.context)
     shared_images = [{"image_id": image_id, "can_share": can_share} for image_id, can_share in entries]
     return answer(orjson.dumps({"shared_images": shared_images}))
+
+
+@v1.post("/images/<image_id:image_id>/undelete")
+def undelete_image(image_id):
+    """Take back that it was deleted."""
+    Image.require_changeable(image_id, request.context)
+    read_json(is_required=False)
+    return answer_record(Image.restore(image_id, request.context, request.settings.api, matching_tags()))
+
+
+@v1.get("/images/<image_id:image_id>/history")
+def show_history(image_id):
+    """What was changed of it, when and by whom."""
+    return answer(orjson.dumps({"history": Image.history_of(image_id, request.context)}))
 
 
 class ImageIdConverter(BaseConverter):
@@ -201,7 +215,17 @@ def answer_page(content):
     asked = request._get_current_object()
     query = queries.parse_list_query(asked.query_string, asked.context.is_admin, asked.settings.api)
     images, position = lists.list_page(query, asked.context, content)
-    return answer(b'{"images":[%b]}' % images, [("Link", next_link(asked, query, position))] if position else ())
+    headers = [("Link", next_link(asked, query, position))] if position else []
+    if query.is_counted:
+        headers.append(count_header(lists.count_images(query, asked.context)))
+    return answer(b'{"images":[%b]}' % images, headers)
+
+
+def count_header(count):
+    """A number that clients can rely on, or another header where counting ended early."""
+    if count > lists.MOST_COUNTED:
+        return "X-Total-Count-At-Least", str(lists.MOST_COUNTED)
+    return "X-Total-Count", str(count)
 
 
 def answer_record(row, headers=()):

@@ -11,10 +11,11 @@ from flask.cli import with_appcontext
 import database
 import migrations
 import models
+import search
 from cli import files
 from cli.progress import progress_bar
-from cli.records import RecordParser, row_of
-from documents import member_digest
+from cli.records import RecordParser, row_of, sorted_by_name
+from documents import member_digest, words_of
 from errors import Invalid
 
 BATCH_IMAGES = 2000
@@ -28,6 +29,7 @@ values_of = itemgetter(*models.COLUMNS)
 INSERT = f"INSERT INTO image ({', '.join(models.COLUMNS)}) VALUES ({', '.join('?' * len(models.COLUMNS))})"
 INSERT_PROPERTY = "INSERT INTO property (image_id, name, value, created_at) VALUES (?, ?, ?, ?)"
 INSERT_LOCATION = "INSERT INTO location (image_id, position, url, metadata, status) VALUES (?, ?, ?, ?, ?)"
+INSERT_WORDS = "INSERT INTO words (image_id, text) VALUES (?, ?)"
 INSERT_MEMBER = "INSERT INTO member (image_id, member, can_share, digest) VALUES (?, ?, ?, ?)"
 FIND = "SELECT id, pk FROM image WHERE id IN (SELECT value FROM json_each(?))"
 
@@ -66,6 +68,7 @@ def import_images(file, skip_invalid, on_conflict):
                     storing.flush()
                     show(files.position_of(beneath), storing.imported)
             storing.flush()
+            search.index_words()
             show(files.position_of(beneath), storing.imported)
     # Beside a running server the log would stay as large as the import.
     storing.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -113,7 +116,7 @@ class Storing:
         self.begin_batch()
 
     def begin_batch(self):
-        self.lines, self.images, self.properties, self.locations, self.members = {}, {}, [], [], []
+        self.lines, self.images, self.properties, self.locations, self.members, self.words = {}, {}, [], [], [], []
         self.bytes = 0
 
     def add(self, number, values, length):
@@ -122,6 +125,7 @@ class Storing:
         values = values if "id" in values else {**values, "id": str(uuid.uuid4())}
         row = row_of(values, pk, self.now, models.new_nonce())
         self.images[pk] = values_of(row)
+        self.words.append((pk, words_of(row, sorted_by_name(values.get("properties", {})))))
         created_at = row["created_at"]
         self.properties += [(pk, name, value, created_at) for name, value in values.get("properties", {}).items()]
         self.locations += [(pk, position, *entry) for position, entry in enumerate(values.get("locations", ()))]
@@ -137,6 +141,7 @@ class Storing:
         inserted = execute(f"{INSERT} ON CONFLICT (id) DO NOTHING", self.images.values()).rowcount
         if inserted < len(self.images):
             self.resolve_conflicts()
+        execute(INSERT_WORDS, self.words)
         execute(INSERT_PROPERTY, self.properties)
         execute(INSERT_LOCATION, self.locations)
         execute(INSERT_MEMBER, self.members)
@@ -151,7 +156,7 @@ class Storing:
         for (pk, values), image_id in zip(self.images.items(), ids, strict=True):
             if present[image_id] != pk:
                 dropped.add(self.resolve(pk, values, image_id))
-        for rows in (self.properties, self.locations, self.members):
+        for rows in (self.properties, self.locations, self.members, self.words):
             rows[:] = [row for row in rows if row[0] not in dropped]
 
     def resolve(self, pk, values, image_id):

@@ -165,9 +165,13 @@ def row_of(values, pk, now, nonce):
     row |= {"pk": pk, "id": values["id"], "nonce": nonce}
     if row["deleted"] and row["deleted_at"] is None:
         row["deleted_at"] = row["updated_at"]
-    properties = values.get("properties", {})
-    texts = {name: properties[name] for name in sorted(properties)}  # as the table has them
+    texts = sorted_by_name(values.get("properties", {}))
     return row | models.documents_of(row, texts, values.get("locations", []))
+
+
+def sorted_by_name(properties):
+    """As the table has them."""
+    return {name: properties[name] for name in sorted(properties)}
 
 
 def line_of(document, location_document, visibility, members):

@@ -32,6 +32,7 @@ DEFAULTS = {
         "image_member_quota": 128,
         "image_location_quota": 10,
         "user_image_quota": 0,
+        "image_history_limit": 50,
         "location_schemes": (
             *("http", "https", "swift", "swift+http", "swift+https", "s3", "s3+http", "s3+https"),
             *("rbd", "cinder", "sheepdog", "vsphere"),
@@ -73,6 +74,7 @@ SAMPLES = [
         for kind in ("property", "member", "location")
     ),
     ("api", "user_image_quota", ("0", 0), ("10", 10)),
+    ("api", "image_history_limit", ("10", 10), ("0", 0)),
     ("api", "location_schemes", ("FILE, swift+http", ("file", "swift+http")), ("", ())),
 ]
 NUMBERS = {
@@ -85,6 +87,7 @@ NUMBERS = {
     ("api", "api_limit_max"): (1, 10_000),
     ("api", "max_body_bytes"): (1024, 1 << 30),
     ("api", "user_image_quota"): (0, 2**31 - 1),
+    ("api", "image_history_limit"): (0, 10_000),
 }
 SQLITE_FILE = "must be sqlite:///FILE, or sqlite:////FOLDER/FILE for an absolute path"
 BOOLEANS = "must be one of true, 1, yes, false, 0, no"

@@ -11,7 +11,20 @@ from conftest import ROOT, clean_environment
 
 EVERYTHING_BELOW = (
     *("errors", "config", "schemas", "context", "documents", "checks", "mounts", "models", "queries", "plans", "lists"),
-    *("database", "tokens", "limits", "guard", "web", "fence", "serving", "migrations", "cli", "version"),
+    *(
+        "database",
+        "tokens",
+        "limits",
+        "guard",
+        "search",
+        "history",
+        "web",
+        "fence",
+        "serving",
+        "migrations",
+        "cli",
+        "version",
+    ),
 )
 # module → what it may import of ours: arrows point down only
 MAY_IMPORT = {
@@ -24,9 +37,11 @@ MAY_IMPORT = {
     "fence": (),
     "limits": ("errors",),
     "database": ("errors", "fence"),
-    "models": ("errors", "database", "documents", "limits"),
+    "search": ("database", "documents"),
+    "history": ("database", "documents"),
+    "models": ("errors", "database", "documents", "limits", "search", "history"),
     "tokens": ("errors", "database", "documents", "models"),
-    "queries": ("errors", "schemas"),
+    "queries": ("errors", "schemas", "search"),
     "plans": ("errors", "database", "documents", "models"),
     "lists": ("errors", "documents", "models", "plans"),
     "checks": ("documents",),
@@ -57,6 +72,8 @@ ROUTES = [
     ("put", "/images/<id>/members/<member>"),
     ("delete", "/images/<id>/members/<member>"),
     ("get", "/shared-images/<member>"),
+    ("post", "/images/<id>/undelete"),
+    ("get", "/images/<id>/history"),
 ]
 LONGEST_MODULE, LONGEST_FUNCTION, LONGEST_ROUTE = 450, 29, 15
 

@@ -252,6 +252,26 @@ ANSWERS = {
         ("stranger", "", {}, 404),
         ("owner", "", {}, 200),
     ],
+    ("/images/{image_id}/undelete", "post"): [
+        ("admin", "", {}, 200),
+        ("admin", NOT_UTF8, {}, 404),
+        ("admin", "", {"json": [], "content_type": "application/json"}, 400),
+        ("admin", "", STALE, 412),
+        ("admin", "", LARGE, 413),
+        ("admin", "", {"data": "{}", "content_type": "text/plain"}, 415),
+        ("unknown", "", {}, 401),
+        ("owner", "", {}, 403),
+        ("stranger", "", {}, 404),
+    ],
+    **{
+        ("/images/{image_id}/history", method): [
+            ("owner", "", {}, 200),
+            ("unknown", "", {}, 401),
+            ("member", "", {}, 403),
+            ("stranger", "", {}, 404),
+        ]
+        for method in ("get", "head")
+    },
     **{
         ("/images/{image_id}/members", method): [
             ("owner", "", {}, 200),

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import threading
 from contextlib import closing
+from datetime import timedelta
 from itertools import count
 
 import pytest
@@ -17,6 +18,7 @@ from test_migrations import insert_first_rows, rows_of
 import checks
 import migrations
 import models
+from cli import purging
 
 SECRET = "swift+https://user:secret@store/1"
 WELL = "checked {} images: all is well\n"
@@ -279,13 +281,14 @@ def test_restore_never_applies_a_log_without_its_database(run, catalogue, databa
     assert dump_of(database_path) == before
 
 
-def leave_a_log(path):
+def leave_a_log(path, statement="UPDATE image SET name = 'in the log'"):
     """As a process does that is killed after a commit."""
     code = """import os, sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("UPDATE image SET name = 'in the log'")
+connection.execute("PRAGMA foreign_keys = 1")
+connection.execute(sys.argv[2])
 os._exit(0)"""
-    subprocess.run([FLASK[0].with_name("python"), "-c", code, path], check=True)
+    subprocess.run([FLASK[0].with_name("python"), "-c", code, path, statement], check=True)
     assert path.with_name("registry.db-wal").stat().st_size
 
 
@@ -452,9 +455,15 @@ def test_purge_goes_in_small_transactions_over_many_images(run, client, database
     )
     assert run("import", "-", content=rows)[0] == 0
 
-    assert run("purge", "--older-than", "0m", "--yes")[2].endswith("\npurged 1000\n")
+    connection, statements = models.database.connection(), []
+    connection.set_trace_callback(statements.append)
+    assert purging.purge(models.time_text(timedelta()), 1000) == 1000
+    connection.set_trace_callback(None)
 
     assert rows_of(database_path, "SELECT count(*), sum(deleted) FROM image") == [(500, 0)]
+    transactions = "\n".join(statements).split("BEGIN")[1:]
+    removed = [set(re.findall(r"^DELETE FROM image WHERE pk = \d+", text, re.MULTILINE)) for text in transactions]
+    assert max(map(len, removed)) == purging.AT_ONCE
 
 
 @pytest.mark.parametrize("duration", ["30", "d", "-1d", "1.5h", "30y", "30 d", "99999d"])

@@ -103,6 +103,7 @@ static int open_noted(int at, const char *path, int flags, mode_t mode)
     int fd = syscall(SYS_openat, at, path, flags, mode);
     uint64_t inode;
     if (fd >= 0 && is_new && is_traced(fd, &inode)) note(CREATE, inode, 0, name, strlen(name));
+    if (fd >= 0 && name && !is_new && flags & O_TRUNC && is_traced(fd, &inode)) note(TRUNCATE, inode, 0, "", 0);
     return fd;
 }
 

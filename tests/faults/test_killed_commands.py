@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 from conftest import FLASK, ROOT, clean_environment, environment
 from test_migrations import rows_of
-from test_recovery import make_version
+from test_recovery import leave_a_log, make_version
 
 import checks
 import migrations
@@ -19,7 +19,7 @@ import models
 from config import read_settings
 from errors import StartupError
 from faults.conftest import rounds
-from faults.powerloss import RENAME, Chance, disk_after, read_trace
+from faults.powerloss import CREATE, RENAME, TRUNCATE, Chance, disk_after, read_trace
 from registry import create_app
 
 # What does not differ from run to run; ``check`` holds the rest against it.
@@ -66,22 +66,9 @@ def images(client, make_image, database_path, tmp_path):
 
 def restoring(folder, watched, images):
     shutil.copy(images, watched / "registry.db")
-    with closing(sqlite3.connect(watched / "registry.db")) as connection:
-        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    delete_in_a_log(watched / "registry.db")
+    leave_a_log(watched / "registry.db", "DELETE FROM image WHERE name = 'full'")
     arguments = ("restore", folder / "backup.db", "--force")
     return Case(arguments, watched, watched / "registry.db", watched / "registry.db")
-
-
-def delete_in_a_log(path):
-    """What is committed stands in the log alone, as a killed server leaves it."""
-    code = """import os, sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("PRAGMA foreign_keys = 1")
-connection.execute("DELETE FROM image WHERE name = 'full'")
-os._exit(0)"""
-    subprocess.run([FLASK[0].with_name("python"), "-c", code, path], check=True)
-    assert path.with_name("registry.db-wal").stat().st_size
 
 
 def restoring_where_there_is_none(folder, watched, images):
@@ -222,11 +209,16 @@ def old_and_new(stage):
 
 
 def moments(records, random):
-    """Numbers of the steps at which to kill: in torture all; else before and after each renaming, and a few."""
+    """Numbers of the steps at which to kill: in torture all; else where names and lengths change, and a few."""
     every = range(1, len(records) + 1)
-    renamed = {number for number, record in enumerate(records, 1) if record.operation == RENAME}
-    some = {*renamed, *(number + 1 for number in renamed), *random.sample(every, min(2, len(every)))}
+    telling = [number for number, record in enumerate(records, 1) if is_telling(record)]
+    some = {*telling, *(number + 1 for number in telling), *random.sample(every, min(2, len(every)))}
     return sorted(rounds(some & {*every}, every))
+
+
+def is_telling(record):
+    is_shown = record.operation == CREATE and not record.content.startswith(b".")
+    return is_shown or record.operation in (RENAME, TRUNCATE)
 
 
 @each_command

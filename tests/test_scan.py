@@ -12,6 +12,7 @@ import time
 import pytest
 from conftest import free_port
 from images import MEBIBYTE, make, make_disk, make_raw
+from terminals import Folder
 
 from cli import reading
 from cli.hashing import BLOCK_BYTES, Hasher, Stopped
@@ -20,6 +21,12 @@ from cli.walking import walk
 from config import read_settings
 
 FORMATS = read_settings({}).api.disk_formats
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """On the database that servers of tests serve."""
+    return Folder(tmp_path, database="sqlite:///registry.db")
 
 
 @pytest.fixture

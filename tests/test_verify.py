@@ -7,6 +7,13 @@ import shutil
 
 import pytest
 from images import make_raw
+from terminals import Folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """On the database that servers of tests serve."""
+    return Folder(tmp_path, database="sqlite:///registry.db")
 
 
 @pytest.fixture

@@ -81,6 +81,10 @@ def token_identity(environ: Mapping, auth, find_bearer: Callable) -> Context:
     bearer = find_bearer(given[0])
     if bearer is None:
         raise Unauthorized("This token is unknown, has expired, or was revoked.")
+    return context_of_bearer(bearer, auth)
+
+
+def context_of_bearer(bearer, auth) -> Context:
     return replace(context_of(bearer.tenant or "", bearer.roles, auth), is_read_only=bearer.is_read_only)
 
 

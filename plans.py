@@ -77,9 +77,9 @@ def shelves(query, context):
     for state in states(query, context):
         if query.is_public is not False:
             yield state, "all"
-        if query.is_public in (False, "all"):
+        if query.is_public in (False, "all") and context.is_admin:
             yield state + 1, "all"
-        elif query.is_public is None and context.tenant is not None:
+        elif query.is_public is not True and context.tenant is not None:
             yield state + 1, "own"
             yield state + 1, "member"
 

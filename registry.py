@@ -21,6 +21,7 @@ import reference
 import schemas
 import serving
 import tokens
+import ui
 from config import Settings, read_settings
 from documents import DOCUMENT_FIELDS
 from errors import Invalid, RegistryError
@@ -52,6 +53,15 @@ v1 = Blueprint("v1", __name__)
 
 
 @v1.get("/")
+def list_images_at_root():
+    """The same; a browser is shown to the pages."""
+    response = ui.redirect_browser()
+    if response is None:
+        response = answer_page("brief")
+        response.headers.append(("Vary", "Accept"))
+    return response
+
+
 @v1.get("/images")
 def list_images():
     """Six fields of each image on a page."""
@@ -203,6 +213,7 @@ def create_app(settings: Settings | None = None) -> Application:
     app.register_blueprint(v1)
     reference.register(app)
     monitoring.register(app)
+    ui.register(app)
     if host is not None:
         app.begin_serving()
     for command in cli.COMMANDS:

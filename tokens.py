@@ -36,9 +36,11 @@ class Bearer(NamedTuple):
 
 def find_bearer(text):
     """Whom the token ``text`` stands for, or None where it is unknown, expired or revoked."""
-    if not TOKEN.fullmatch(text):
-        return None
-    wanted = hash_of(text)
+    return find_bearer_of_hash(hash_of(text)) if TOKEN.fullmatch(text) else None
+
+
+def find_bearer_of_hash(wanted):
+    """Whom the token with this hash stands for, or None where it is unknown, expired or revoked."""
     with database.translated_errors():
         row = database.execute(FIND, (wanted,)).fetchone()
     if row is None or not hmac.compare_digest(row[1], wanted):

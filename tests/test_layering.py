@@ -14,6 +14,8 @@ EVERYTHING_BELOW = (
     *("database", "tokens", "limits", "guard", "search", "history", "web", "fence", "serving", "migrations", "cli"),
     *("version", "stopwatch", "board", "metrics", "health", "logs", "monitoring", "reference"),
 )
+# The pages ask what the routes ask, in process.
+BELOW_PAGES = ("errors", "schemas", "context", "database", "models", "tokens", "queries", "lists", "guard", "web")
 # module → what it may import of ours: arrows point down only
 MAY_IMPORT = {
     "errors": (),
@@ -58,15 +60,17 @@ MAY_IMPORT = {
     "serving": ("errors",),
     "worker": ("errors",),
     "cli": EVERYTHING_BELOW,
-    "registry": EVERYTHING_BELOW,
+    "ui": (*BELOW_PAGES, "ui"),
+    "registry": (*EVERYTHING_BELOW, "ui"),
     "launcher": (*EVERYTHING_BELOW, "registry"),
 }
 OURS = {*MAY_IMPORT, "conftest", "tests"}
-WINGS = ("migrations", "cli")
-WITH_FLASK = {"web", "registry", "monitoring", "reference", "launcher"}
+WINGS = ("migrations", "cli", "ui")
+WITH_FLASK = {"web", "registry", "monitoring", "reference", "launcher", "ui"}
 WITH_PEEWEE = {"database", "models", "migrations", "checks", "fence", "stopwatch", "health"}
 # The document's list of URLs, and then what it leaves to the reference.
 ROUTES = [
+    ("get", "/"),
     ("get", "/images"),
     ("get", "/images/detail"),
     ("get", "/images/<id>"),
@@ -94,7 +98,8 @@ def tree_of(path):
 
 SCRIPTS = sorted((ROOT / "migrations").glob("[0-9]*.py"))
 COMMANDS = sorted(set((ROOT / "cli").glob("*.py")) - {path_of("cli")})
-PATHS = [*map(path_of, MAY_IMPORT), *SCRIPTS, *COMMANDS, ROOT / "gunicorn.conf.py"]
+PAGES = sorted(set((ROOT / "ui").glob("*.py")) - {path_of("ui")})
+PATHS = [*map(path_of, MAY_IMPORT), *SCRIPTS, *COMMANDS, *PAGES, ROOT / "gunicorn.conf.py"]
 every_module = pytest.mark.parametrize("module", MAY_IMPORT)
 every_path = pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(ROOT)))
 
@@ -145,6 +150,14 @@ def test_a_command_may_use_all_but_the_routes_and_asks_the_models_for_the_databa
     imported = imported_by(path)
 
     assert imported & OURS <= set(MAY_IMPORT["cli"])
+    assert imported & {"peewee", "playhouse", "sqlite3"} == set()
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_pages_ask_the_models_for_the_database_and_nothing_of_the_core_for_pages(path):
+    imported = imported_by(path)
+
+    assert imported & OURS <= set(MAY_IMPORT["ui"])
     assert imported & {"peewee", "playhouse", "sqlite3"} == set()
 
 
@@ -263,7 +276,7 @@ def import_in(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module", [*MAY_IMPORT, *(f"{path.parent.name}.{path.stem}" for path in (*SCRIPTS, *COMMANDS))]
+    "module", [*MAY_IMPORT, *(f"{path.parent.name}.{path.stem}" for path in (*SCRIPTS, *COMMANDS, *PAGES))]
 )
 def test_importing_opens_no_file_and_no_database_and_reads_no_environment(import_in, module):
     assert import_in(module) == []

@@ -90,7 +90,7 @@ def without_content_types():
 
 
 def without_safe_headers():
-    web.SAFE_HEADERS = ()
+    web.SAFE_HEADERS = web.Answer.safe_headers = ()
 
 
 def without_hiding_before_reading():

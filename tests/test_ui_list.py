@@ -1,0 +1,392 @@
+"""The list of the pages: every view has an address, and its pages are stable in both directions."""
+
+import re
+from datetime import datetime
+from urllib.parse import urlencode
+
+import pytest
+from pages import send, visit
+
+from ui import words
+
+NOW = datetime(2026, 11, 25, 12)
+TIME = "2026-11-25T10:00:00.000000"
+
+
+def rows(page):
+    """The ids of the images in the table, in order."""
+    return [link.rpartition("/")[2] for link in page.links if re.fullmatch("/ui/images/[0-9a-f-]{36}", link)]
+
+
+def link_of(page, **wanted):
+    return next(
+        attributes["href"] for tag, attributes in page.tags if tag == "a" and wanted.items() <= attributes.items()
+    )
+
+
+@pytest.fixture
+def many(make_image):
+    """60 images: with ties, and with nulls."""
+    return [make_image(name=[None, "a", "b"][n % 3], size=[None, 5, 1 << 40][n % 3])["id"] for n in range(60)]
+
+
+@pytest.mark.parametrize("sort_key", ["created_at", "name", "size", "status", "disk_format", "updated_at"])
+@pytest.mark.parametrize("sort_dir", ["asc", "desc"])
+def test_walking_forth_and_back_shows_every_image_once_in_order(client, many, sort_key, sort_dir):
+    listed = client.get(f"/images?is_public=none&sort_key={sort_key}&sort_dir={sort_dir}").json["images"]
+    page = visit(client, f"/ui/images?sort_key={sort_key}&sort_dir={sort_dir}")
+    forth = [rows(page)]
+
+    while any(attributes.get("rel") == "next" for _, attributes in page.tags):
+        page = visit(client, link_of(page, rel="next"))
+        forth.append(rows(page))
+    back = [rows(page)]
+    while any(attributes.get("rel") == "prev" for _, attributes in page.tags):
+        page = visit(client, link_of(page, rel="prev"))
+        back.append(rows(page))
+
+    assert [image_id for part in forth for image_id in part] == [image["id"] for image in listed]
+    assert list(map(len, forth)) == [25, 25, 10]
+    assert back == forth[::-1]
+    assert sorted(forth[0] + forth[1] + forth[2]) == sorted(many)
+
+
+def test_a_page_before_which_little_is_left_is_the_first(client, many):
+    second = visit(client, link_of(visit(client, "/ui/images"), rel="next"))
+    for image_id in rows(visit(client, "/ui/images"))[:5]:
+        client.delete(f"/images/{image_id}")
+
+    first = visit(client, link_of(second, rel="prev"))
+
+    assert len(rows(first)) == 25
+    assert rows(first) == rows(visit(client, "/ui/images"))
+    assert not any(attributes.get("rel") == "prev" for _, attributes in first.tags)
+
+
+@pytest.mark.parametrize(
+    ("view", "fields"),
+    [
+        ("status=saving", {"status": "saving"}),
+        ("status=killed", {"status": "killed"}),
+        ("disk_format=iso", {"disk_format": "iso"}),
+        ("visibility=public", {"is_public": True}),
+        ("owner=acme", {"owner": "acme"}),
+        ("size_min=10000000000", {"size": 1 << 35}),
+        ("checksum=abc", {"checksum": "abc"}),
+        ("property-os_distro=debian", {"properties": {"os_distro": "debian"}}),
+        ("q=other+one", {"name": "other one"}),
+        ("min_ram=7", {"min_ram": 7}),
+    ],
+)
+def test_a_view_has_what_fits_its_address_and_names_its_filter(client, make_image, view, fields):
+    make_image()
+    wanted = make_image(**fields)
+
+    page = visit(client, f"/ui/images?{view}")
+
+    assert rows(page) == [wanted["id"]]
+    assert view.startswith("q=") or link_of(page, **{"class": "unset"}) == "/ui/images"
+
+
+def test_a_search_finds_the_beginnings_of_names_values_and_ids(client, make_image):
+    image = make_image(name="Debian-13 generic", properties={"os_distro": "debian", "note": "Größe XL"})
+    make_image(name="other")
+
+    for search in ("deb", "generic debian", "13 gen", "größ", image["id"][:8]):
+        assert rows(visit(client, f"/ui/images?{urlencode({'q': search})}")) == [image["id"]]
+    assert rows(visit(client, "/ui/images?q=ebian")) == []
+
+
+def test_a_view_tells_how_many_it_has_altogether(client, many):
+    first = visit(client, "/ui/images")
+
+    assert "25 of 60" in first.text
+    assert "10 of 60" in visit(client, link_of(visit(client, link_of(first, rel="next")), rel="next")).text
+    assert "20 of 20" in visit(client, "/ui/images?name=a").text
+
+
+def test_filters_add_up_and_each_can_be_taken_away(client, make_image):
+    make_image(disk_format="iso")
+    page = visit(client, "/ui/images?q=cirros&status=active&sort_key=name&sort_dir=asc")
+
+    page = visit(client, next(link for link in page.links if "disk_format=qcow2" in link))
+    without = link_of(page, **{"aria-label": "Without the filter Format"})
+
+    assert rows(page) == []
+    assert without == "/ui/images?q=cirros&status=active&sort_key=name&sort_dir=asc"
+    assert len(rows(visit(client, without))) == 1
+
+
+def test_the_search_keeps_the_filters_and_begins_at_the_first_page(client, make_image):
+    make_image(name="b", status="queued")
+    form = visit(client, "/ui/images?status=queued&sort_key=name&sort_dir=asc").form_to("/ui/images")
+
+    assert form["method"] == "get"
+    assert dict(form["fields"]) == {"q": "", "status": "queued", "sort_key": "name", "sort_dir": "asc"}
+
+
+def test_a_column_says_how_it_is_sorted_and_its_link_turns_it_round(client, make_image):
+    make_image()
+
+    page = visit(client, "/ui/images?sort_key=name&sort_dir=asc")
+
+    heads = [attributes for tag, attributes in page.tags if tag == "th" and "aria-sort" in attributes]
+    assert [head["aria-sort"] for head in heads] == ["ascending"]
+    assert link_of(page, id="sort-name") == "/ui/images?sort_key=name&sort_dir=desc"
+    assert link_of(page, id="sort-size") == "/ui/images?sort_key=size&sort_dir=desc"
+
+
+def test_private_images_are_listed_and_said_to_be_so(client, make_image):
+    make_image(is_public=False, name="mine")
+
+    assert "mine" in visit(client, "/ui/images").text
+    assert "private" in visit(client, "/ui/images").text
+
+
+def test_deleted_images_are_a_view_for_admins_only(client_as, make_image):
+    image = make_image(is_public=True, owner="owner", is_deleted=True)
+
+    assert rows(visit(client_as("admin"), "/ui/images?deleted=true")) == [image["id"]]
+    assert rows(visit(client_as("owner"), "/ui/images?deleted=true")) == []
+
+
+def test_htmx_gets_the_view_alone_with_its_address(client, make_image):
+    make_image()
+
+    answer = client.get("/ui/images?q=cirros&status=&sort_key=", headers={"HX-Request": "true"})
+    restored = client.get("/ui/images", headers={"HX-Request": "true", "HX-History-Restore-Request": "true"})
+
+    assert "<html" not in answer.text
+    assert "<table" in answer.text
+    assert answer.headers["HX-Push-Url"] == "/ui/images?q=cirros"
+    assert "HX-Request" in answer.headers["Vary"]
+    assert "<html" in restored.text
+
+
+def test_an_empty_registry_tells_the_three_ways_to_add_an_image(client):
+    page = visit(client, "/ui")
+
+    assert "./registry scan" in page.text
+    assert "/ui/images/new" in page.links
+    assert "curl --json" in page.text
+    assert "http://localhost/images" in page.text
+
+
+def test_nothing_found_is_said_with_a_way_back(client, make_image):
+    make_image()
+
+    page = visit(client, "/ui/images?q=nowhere")
+
+    assert "Nothing fits" in page.text
+    assert rows(page) == []
+
+
+@pytest.mark.parametrize("view", ["size_min=x", "marker=x", "sort_key=colour", "limit=-1", "position=x", "name=%ff"])
+def test_an_address_that_cannot_be_read_is_a_page_that_says_what(client, view):
+    page = visit(client, f"/ui/images?{view}", 400)
+
+    assert "That cannot be read" in page.text
+    assert "Request id: req-" in page.text
+
+
+@pytest.mark.parametrize("path", ["/ui/nowhere", "/ui/images/x", "/ui/images/x/edit", "/ui/a/b/c"])
+def test_what_is_not_there_is_a_page_too(client, path):
+    assert "Nothing here" in visit(client, path, 404).text
+
+
+@pytest.mark.parametrize("path", ["/ui", "/ui/images", "/ui/dashboard", "/ui/nowhere"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_a_page_that_takes_no_form_says_so_as_a_page(client, method, path):
+    response = client.open(path, method=method)
+
+    assert (response.status_code, response.mimetype) == (405, "text/html")
+    assert response.headers["Allow"] == "GET, HEAD, OPTIONS"
+
+
+ODD = (
+    "",
+    "0",
+    "-1",
+    "9" * 50,
+    "null",
+    "NaN",
+    "\0",
+    "é",
+    "\ud800",
+    "%",
+    "a" * 3000,
+    "' OR 1=1 --",
+    "*",
+    '"',
+    "[]",
+    "..",
+    "true",
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "q",
+            "status",
+            "disk_format",
+            "visibility",
+            "owner",
+            "size_min",
+            "size_max",
+            "checksum",
+            "protected",
+            "deleted",
+        ),
+        *("changes-since", "property-", "property-a", "sort_key", "sort_dir", "limit", "marker", "position", "before"),
+    ],
+)
+def test_odd_addresses_are_answered_by_pages_and_never_by_mistakes(client, make_image, name):
+    image = make_image()
+    fuller = {"marker": image["id"]} if name in ("before", "position") else {}
+
+    statuses = {}
+    for value in ODD:
+        query = urlencode({**fuller, name: value}, errors="surrogatepass")
+        for headers in ({}, {"HX-Request": "true"}):
+            response = client.get(f"/ui/images?{query}", headers=headers)
+            statuses[value] = response.status_code
+            assert response.mimetype == "text/html"
+
+    assert set(statuses.values()) <= {200, 400}
+
+
+@pytest.mark.parametrize(
+    ("accept", "leads"),
+    [
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", True),
+        ("text/html", True),
+        ("*/*", False),
+        (None, False),
+        ("application/json", False),
+        ("application/json, text/html", False),
+        ("text/html;q=0.5, application/json", False),
+        ("nonsense", False),
+    ],
+)
+def test_the_root_leads_browsers_to_the_pages_and_answers_all_others_as_ever(client, make_image, accept, leads):
+    make_image(is_public=True)
+
+    answer = client.get("/?limit=1", headers={"Accept": accept} if accept else {})
+
+    assert (answer.status_code, answer.headers.get("Location")) == ((302, "/ui/images") if leads else (200, None))
+    assert leads or answer.data == client.get("/images?limit=1").data
+    assert "Accept" in answer.headers.getlist("Vary")[-1]
+    assert "Vary" not in client.get("/images", headers={"Accept": "text/html"}).headers
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (1023, "1,023 bytes"),
+        (1024, "1.0 KiB"),
+        (1048575, "1.0 MiB"),
+        (2**63 - 1, "8.0 EiB"),
+    ],
+)
+def test_sizes_are_in_units_of_people(count, shown):
+    assert words.human_size(count) == shown
+
+
+@pytest.mark.parametrize(
+    ("moment", "shown"),
+    [
+        ("2026-11-25T11:59:30.000000", "just now"),
+        ("2026-11-25T11:58:00.000000", "2 minutes ago"),
+        ("2026-11-25T11:00:00.000000", "1 hour ago"),
+        ("2026-11-22T11:00:00.000000", "3 days ago"),
+        ("2024-11-20T11:00:00.000000", "2 years ago"),
+        ("2026-11-26T13:00:00.000000", "1 day from now"),
+    ],
+)
+def test_times_are_as_long_ago_as_people_say(moment, shown):
+    assert words.relative_time(moment, NOW) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("file:///var/lib/a.qcow2", "file:///var/lib/a.qcow2"),
+        ("https://user:word@host/a", "https://•••@host/a"),
+        ("swift+https://ten%3Ant:user:key@host/v1", "swift+https://•••@host/v1"),
+        ("https://h/a?X-Amz-Signature=abc&X-Amz-Date=2", "https://h/a?X-Amz-Signature=•••&X-Amz-Date=2"),
+        ("https://h/a?sig=&token=x#access_token=y", "https://h/a?sig=&token=•••#access_token=•••"),
+        ("x:a\nb", "x:a b"),
+    ],
+)
+def test_what_opens_a_location_is_masked(url, shown):
+    assert words.masked(url) == shown
+
+
+def test_exact_sizes_and_times_stand_behind_the_short_ones(client, make_image):
+    make_image(size=21430272, created_at=TIME, updated_at=TIME)
+
+    tags = visit(client, "/ui/images").tags
+
+    assert ("data", {"value": "21430272", "title": "21,430,272 bytes"}) in tags
+    assert ("time", {"datetime": f"{TIME}Z", "title": "2026-11-25 10:00:00 UTC"}) in tags
+
+
+def test_huge_and_odd_values_have_their_pages(client, make_image):
+    properties = {f"name {number}": "v" * 200 for number in range(500)} | {
+        "שלום": "عربى \u202e x",
+        "😀": "a\r\nb\n\rc",
+        "n": None,
+    }
+    image = make_image(name="\u202e" + "x" * 254, size=2**63 - 1, properties=properties, location="x:" + "y" * 4000)
+
+    for place in ("", "/edit", "/delete", "/json"):
+        assert client.get(f"/ui/images/{image['id']}{place}").status_code == 200
+    form = visit(client, f"/ui/images/{image['id']}/edit").form_to("/edit")
+    send(client, form)
+
+    assert client.get(f"/images/{image['id']}").json["image"] == image
+
+
+def test_a_dashboards_figures_are_those_of_what_its_reader_sees(client_as, make_image):
+    make_image(is_public=True, size=1 << 30, status="killed", owner="owner")
+    make_image(owner="owner", size=1 << 30, disk_format="raw", checksum="aa")
+    make_image(owner="owner", size=1 << 30, disk_format="raw", checksum="aa")
+    make_image(owner="stranger", size=1 << 30, disk_format="iso", members={"owner": False})
+
+    texts = {
+        caller: visit(client_as(caller), "/ui/dashboard").text for caller in ("admin", "owner", "stranger", "anonymous")
+    }
+
+    sizes = {caller: re.search(r"Bytes ([\d.]+ \w+)", text)[1] for caller, text in texts.items()}
+    assert sizes == {"admin": "4.0 GiB", "owner": "4.0 GiB", "stranger": "2.0 GiB", "anonymous": "1.0 GiB"}
+    assert ["raw" in texts[caller] for caller in texts] == [True, True, False, False]
+    assert ["several images have" in texts[caller] for caller in texts] == [True, True, False, False]
+    assert ["nobody knows where" in texts[caller] for caller in texts] == [True, False, False, False]
+
+
+def test_a_dashboard_tells_what_is_wrong_with_links_to_it(client, make_image, tmp_path):
+    long_ago = "2020-01-01T00:00:00.000000"
+    stuck = make_image(name="hanging", status="saving", created_at=long_ago, updated_at=long_ago)
+    here, gone = tmp_path / "a b.img", tmp_path / "gone.img"
+    here.touch()
+    make_image(name="found", location=f"file://{here}".replace(" ", "%20"))
+    lost = make_image(name="lost", location=f"file://{gone}")
+    make_image(name="fresh", status="queued")
+
+    page = visit(client, "/ui/dashboard")
+
+    wrong = page.text.partition("What is wrong")[2].partition("By format")[0]
+    assert f"/ui/images/{stuck['id']}" in page.links
+    assert f"/ui/images/{lost['id']}" in page.links
+    assert "found" not in wrong
+    assert "fresh" not in wrong
+
+
+def test_nobody_over_a_network_learns_whether_a_file_is_there(client_as, make_image, tmp_path):
+    make_image(name="lost", location=f"file://{tmp_path / 'gone.img'}")
+
+    assert "file missing" not in visit(client_as("admin"), "/ui/dashboard").text

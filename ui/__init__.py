@@ -1,0 +1,142 @@
+"""The pages at /ui: the door of the wing, with its routes; they ask the same modules as the API's."""
+
+from flask import Blueprint, request, url_for
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from errors import NotFound, RegistryError, Unauthorized
+from ui import changes, dashboard, image, listing, refusals, sessions, signing
+from ui.assets import asset_url, assets
+from ui.pages import see_other
+from web import answer_registry_error
+
+pages = Blueprint("ui", __name__, url_prefix="/ui", template_folder="templates")
+entrance = Blueprint("ui_entrance", __name__, url_prefix="/ui", template_folder="templates")
+
+
+@pages.get("/")
+@pages.get("/images")
+def list_images():
+    return listing.show_list()
+
+
+@pages.get("/dashboard")
+def show_dashboard():
+    return dashboard.show_dashboard()
+
+
+@pages.get("/images/new")
+def show_create_form():
+    return changes.show_create_form()
+
+
+@pages.post("/images/new")
+def create_image():
+    return changes.create_image()
+
+
+@pages.get("/images/<image_id:image_id>")
+def show_image(image_id):
+    return image.show_image(image_id)
+
+
+@pages.get("/images/<image_id:image_id>/json")
+def show_json(image_id):
+    return image.show_json(image_id)
+
+
+@pages.get("/images/<image_id:image_id>/edit")
+def show_edit_form(image_id):
+    return changes.show_edit_form(image_id)
+
+
+@pages.post("/images/<image_id:image_id>/edit")
+def edit_image(image_id):
+    return changes.edit_image(image_id)
+
+
+@pages.post("/images/<image_id:image_id>/members")
+def share_image(image_id):
+    return changes.share_image(image_id)
+
+
+@pages.post("/images/<image_id:image_id>/members/remove")
+def unshare_image(image_id):
+    return changes.unshare_image(image_id)
+
+
+@pages.post("/images/<image_id:image_id>/protect")
+def protect_image(image_id):
+    return changes.protect_image(image_id)
+
+
+@pages.get("/images/<image_id:image_id>/delete")
+def show_delete_page(image_id):
+    return changes.show_delete_page(image_id)
+
+
+@pages.post("/images/<image_id:image_id>/delete")
+def delete_image(image_id):
+    return changes.delete_image(image_id)
+
+
+@pages.post("/images/<image_id:image_id>/undelete")
+def undelete_image(image_id):
+    return changes.undelete_image(image_id)
+
+
+@entrance.get("/signin")
+def show_signin():
+    return signing.show_signin()
+
+
+@entrance.post("/signin")
+def sign_in():
+    return signing.sign_in()
+
+
+@entrance.post("/signout")
+def sign_out():
+    return signing.sign_out()
+
+
+@entrance.route("/<path:rest>", methods=["GET", "POST", "PUT", "DELETE"])
+@entrance.route("/", methods=["POST", "PUT", "DELETE"])
+def show_nothing(rest=""):
+    """What no other route takes: a page that is none, or that takes no form."""
+    if request.method in ("GET", "HEAD"):
+        raise NotFound("There is no such page.")
+    raise MethodNotAllowed(["GET", "HEAD", "OPTIONS"])
+
+
+for blueprint in (pages, entrance):
+    blueprint.register_error_handler(Unauthorized, refusals.show_unauthorized)
+    blueprint.register_error_handler(RegistryError, refusals.show_refusal)
+    blueprint.register_error_handler(HTTPException, refusals.show_http_error)
+    blueprint.register_error_handler(Exception, refusals.show_mistake)
+
+
+def register(app):
+    """Add the pages to an application."""
+    app.register_blueprint(pages)
+    app.register_blueprint(entrance)
+    app.register_blueprint(assets)
+    app.identifiers[pages.name] = sessions.identify_visitor
+    app.identifiers |= dict.fromkeys((entrance.name, assets.name), sessions.identify_nobody)
+    app.register_error_handler(Unauthorized, lead_from_root)
+    app.jinja_env.globals["asset_url"] = asset_url
+
+
+def redirect_browser():
+    """The way to the pages, where a browser asks for the root; else None."""
+    if request.accept_mimetypes.best_match(("application/json", "text/html")) != "text/html":
+        return None
+    response = see_other(url_for("ui.list_images"))
+    response.status_code = 302
+    response.headers.add("Vary", "Accept")
+    return response
+
+
+def lead_from_root(error):
+    """A browser is led to the pages also where it must sign in first."""
+    is_led = request.endpoint == "v1.list_images_at_root"
+    return (redirect_browser() if is_led else None) or answer_registry_error(error)

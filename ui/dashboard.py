@@ -1,0 +1,63 @@
+"""What there is altogether, and what is wrong with it: each figure a link to its images."""
+
+from datetime import UTC, datetime
+
+from flask import request, url_for
+
+from ui import sessions
+from ui.pages import flavor, render
+from ui.totals import NAMED, totals_of, wrong_of
+
+BARS, MONTHS = 10, 24
+
+
+def show_dashboard():
+    context = request.context
+    totals, age = totals_of(context)
+    # Whether a file is there is for this machine's own user to know, and for nobody who comes over a network.
+    wrong = wrong_of(context, looks_for_files=flavor() == "none" and not request.settings.auth.allow_open_network)
+    charts = [
+        chart("By format", "Format", "disk_format", totals.formats),
+        chart("By status", "Status", "status", totals.statuses),
+        chart("By owner", "Owner", "owner", totals.owners),
+    ]
+    return render(
+        "dashboard.html",
+        totals=totals,
+        age=int(age),
+        wrong=wrong,
+        named=NAMED,
+        charts=charts,
+        months=months_of(totals.months),
+        form_token=sessions.form_token,
+    )
+
+
+def chart(title, label, parameter, table):
+    """{title, label, rows: [{name, link, count, size, width}]}; ``width`` is a percentage of the largest size."""
+    most = max((size for _, size in table.values()), default=0) or 1
+    rows = [
+        {
+            "name": name,
+            "link": name and url_for("ui.list_images", **{parameter: name}),
+            "count": count,
+            "size": int(size),
+            "width": round(100 * size / most, 1),
+        }
+        for name, (count, size) in list(table.items())[:BARS]
+    ]
+    return {"title": title, "label": label, "rows": rows, "more": max(len(table) - BARS, 0)}
+
+
+def months_of(table):
+    """[{month, count, height}] of the last MONTHS, empty ones too; ``height`` is a percentage of the largest."""
+    year, month = (int(part) for part in datetime.now(UTC).strftime("%Y %m").split())
+    names = []
+    for _ in range(MONTHS):
+        names.append(f"{year}-{month:02}")
+        year, month = (year, month - 1) if month > 1 else (year - 1, 12)
+    most = max((table.get(name, 0) for name in names), default=0) or 1
+    return [
+        {"month": name, "count": table.get(name, 0), "height": round(100 * table.get(name, 0) / most, 1)}
+        for name in reversed(names)
+    ]

@@ -1,0 +1,150 @@
+"""Forms: read as browsers send them, and an image's fields as the texts that stand in them."""
+
+from typing import Any
+from urllib.parse import parse_qsl
+
+from flask import request
+
+from errors import Invalid, TooLarge, UnsupportedMediaType
+from schemas import is_clean
+from ui import sessions
+from ui.words import HIDDEN, masked
+from web import read_chunks
+
+FORM_TYPE = "application/x-www-form-urlencoded"
+MOST_FIELDS = 5_000
+TEXTS = ("name", "status", "disk_format", "container_format", "size", "virtual_size", "checksum")
+TEXTS += ("min_disk", "min_ram", "owner")
+FLAGS = ("is_public", "protected")
+# An emptied field is null, but where nothing may be null.
+NOT_NULL = {"min_disk": 0, "min_ram": 0}
+PROPERTY = "property "
+
+
+def read_form():
+    """{field: [value, …]} of the request, after its token was found right.
+
+    Raises UnsupportedMediaType, TooLarge, Invalid, and Forbidden for a form that is not ours.
+    """
+    fields = read_fields()
+    sessions.require_form_token(fields.get("form_token", [""])[0])
+    return fields
+
+
+def read_fields():
+    if request.mimetype != FORM_TYPE:
+        raise UnsupportedMediaType(f"A form is sent as {FORM_TYPE}.")
+    limit = request.settings.api.max_body_bytes
+    content = b"".join(read_chunks(limit + 1))
+    if len(content) > limit:
+        raise TooLarge(f"The form is larger than the {limit} bytes that [api] max_body_bytes allows.")
+    try:
+        pairs = parse_qsl(content.decode(), keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
+    except ValueError:
+        raise Invalid({"form": [f"Must be UTF-8, of at most {MOST_FIELDS} fields."]}) from None
+    fields: dict[str, list[str]] = {}
+    for name, value in pairs:
+        fields.setdefault(name, []).append(value.replace("\r\n", "\n"))
+    return fields
+
+
+def first(fields, name):
+    return fields.get(name, [""])[0]
+
+
+def values_of_record(record) -> dict[str, str]:
+    """What stands in the form of a record: scalars, ``locations`` one a line, and each property."""
+    values = {name: "" if record[name] is None else str(record[name]) for name in TEXTS}
+    values |= {name: "true" if record[name] else "" for name in FLAGS}
+    values["locations"] = "\n".join(masked(entry["url"]) for entry in record["location_data"])
+    for name, value in record["properties"].items():
+        values[PROPERTY + plain(name)] = plain(value or "")
+    return values
+
+
+def values_of_fields(fields) -> dict[str, str]:
+    """The same, of a form that was sent: a property without a name is none.
+
+    Raises Invalid for a property that is named twice, and for what no record can hold.
+    """
+    values = scalars_of_fields(fields)
+    for name, value in rows_of_fields(fields):
+        if name and values.setdefault(PROPERTY + name, value) != value:
+            raise Invalid({"properties": [f"{name}: A property must not be named twice."]})
+    unclean = [name.partition(" ")[0] for name, value in values.items() if not is_clean(name + value)]
+    if unclean:
+        raise Invalid({name: ["Must not have NUL in it."] for name in unclean})
+    return values
+
+
+def scalars_of_fields(fields) -> dict[str, str]:
+    values = {name: first(fields, name).strip() for name in TEXTS}
+    values |= {name: "true" if first(fields, name) else "" for name in FLAGS}
+    lines = (line.strip() for part in fields.get("locations", ()) for line in part.split("\n"))
+    return values | {"locations": "\n".join(filter(None, lines))}
+
+
+def rows_of_fields(fields) -> list[tuple[str, str]]:
+    """[(name, value)] of the properties as they stand in the form, empty ones too."""
+    return list(zip(fields.get("property_name", ()), fields.get("property_value", ()), strict=False))
+
+
+def rows_of_values(values) -> list[tuple[str, str]]:
+    return [(name.removeprefix(PROPERTY), value) for name, value in values.items() if name.startswith(PROPERTY)]
+
+
+def plain(text):
+    """As a browser gives it back."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def defaults(api) -> dict[str, str]:
+    """What stands in the form of a new image."""
+    values = dict.fromkeys((*TEXTS, *FLAGS, "locations"), "")
+    disk_format = "qcow2" if "qcow2" in api.disk_formats else api.disk_formats[0]
+    container_format = "bare" if "bare" in api.container_formats else api.container_formats[0]
+    given = {"status": "active", "disk_format": disk_format, "container_format": container_format}
+    return values | given | {"min_disk": "0", "min_ram": "0"}
+
+
+def body_of(values, record=None) -> dict[str, Any]:
+    """The API's body that says what the form changes of ``record``; all that is given, where there is none yet."""
+    before = values_of_record(record) if record else {}
+    image: dict[str, Any] = {}
+    for name in TEXTS:
+        if values[name] != before.get(name, ""):
+            image[name] = values[name] or NOT_NULL.get(name)
+    for name in FLAGS:
+        if values[name] != before.get(name, ""):
+            image[name] = bool(values[name])
+    if values["locations"] != before.get("locations", ""):
+        image["location_data"] = locations_of(values["locations"], record)
+    properties = properties_of(values, record)
+    if properties != (record["properties"] if record else {}):
+        image["properties"] = properties
+    return image
+
+
+def locations_of(text, record):
+    """Those that are there stay as they are, with what the page has masked and their metadata.
+
+    Raises Invalid for a line that was changed with something still masked in it.
+    """
+    stored: dict[str, list] = {}
+    for entry in record["location_data"] if record else ():
+        stored.setdefault(masked(entry["url"]), []).append(entry)
+    locations = [stored[line].pop(0) if stored.get(line) else {"url": line} for line in text.split("\n") if line]
+    if any(HIDDEN in location["url"] for location in locations):
+        raise Invalid({"locations": [f"Must be whole where it is new or changed: {HIDDEN} stands for what is stored."]})
+    return locations
+
+
+def properties_of(values, record):
+    """All of them; one that the form has left as it showed it stays as it was, null or with its line ends."""
+    stored = {plain(name): (name, value) for name, value in (record["properties"] if record else {}).items()}
+    properties = {}
+    for field, value in values.items():
+        if field.startswith(PROPERTY):
+            name, before = stored.get(field.removeprefix(PROPERTY), (field.removeprefix(PROPERTY), value))
+            properties[name] = before if plain(before or "") == value else value
+    return properties

@@ -1,0 +1,70 @@
+"""One image: all that the caller may know about it, and what the caller may do with it."""
+
+from typing import Any, NamedTuple
+
+import orjson
+from flask import request
+
+import lists
+import models
+import web
+from models import Image, Member
+from ui import sessions
+from ui.pages import api_url, flavor, render
+from ui.words import masked_record
+
+
+class Seen(NamedTuple):
+    """An image as the caller sees it."""
+
+    record: dict[str, Any]
+    tag: str  # the ETag of exactly this
+    is_owner: bool  # the caller is, or an admin
+
+    @property
+    def may_change(self):
+        return self.is_owner and not request.context.is_read_only
+
+
+def see(image_id, context=None):
+    """The Seen of an image. Raises NotFound, for a hidden image as for none."""
+    context = context or request.context
+    shown = lists.show(image_id, context)
+    is_owner = context.is_owner_of(shown.owner)
+    is_whole = is_owner or request.settings.api.expose_locations == "all"
+    places = shown.location_document if is_whole else models.NO_LOCATIONS.encode()
+    return Seen(orjson.loads(shown.document + places), models.etag(shown.revision, shown.nonce, is_whole), is_owner)
+
+
+def show_image(image_id):
+    return image_page(see(image_id))
+
+
+def show_json(image_id):
+    """As the API shows it to this caller, for who has a session and no token at hand."""
+    seen = see(image_id)
+    return web.answer(orjson.dumps({"image": seen.record}), [("ETag", f'"{seen.tag}"')])
+
+
+def image_page(seen, status=200, refusal=None, entered=None):
+    """``refusal`` is why what was asked for was not done, and ``entered`` what stood in its form."""
+    image, context = seen.record, request.context
+    members = Member.list_of(image["id"], context)
+    may_share = seen.may_change or ((context.tenant, True) in members and not context.is_read_only)
+    shown = masked_record(image)
+    values = {
+        "image": shown,
+        "raw": orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode(),
+        "members": members,
+        "may_share": may_share and not image["deleted"],
+        "history": Image.history_of(image["id"], context) if seen.is_owner else None,
+        "curl": curl_line(image["id"]),
+        "form_token": sessions.form_token,
+        "notice": sessions.take_notice(),
+    }
+    return render("image.html", status, seen=seen, refusal=refusal, entered=entered or {}, **values)
+
+
+def curl_line(image_id):
+    token = ' -H "X-Auth-Token: $REGISTRY_TOKEN"' if flavor() == "token" else ""
+    return f"curl{token} {api_url('v1.show_image', image_id=image_id)}"

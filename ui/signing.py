@@ -1,0 +1,58 @@
+"""Signing in with a token, and out again."""
+
+import re
+
+from flask import request, url_for
+
+from errors import NotFound
+from ui import sessions
+from ui.forms import first, read_form
+from ui.pages import flavor, render, see_other
+
+# A path of ours and nothing else: no link may use the sign-in to lead to another site.
+OWN_PLACE = re.compile(r"/ui(?:[/?][^\\\x00-\x20\x7f]*)?", re.ASCII)
+REFUSED = "This token is unknown, has expired, or was revoked."
+
+
+def show_signin():
+    require_tokens()
+    return signin_page(request.args.get("next", ""))
+
+
+def sign_in():
+    require_tokens()
+    fields = read_form()
+    place = first(fields, "next")
+    if not sessions.open_session(first(fields, "token").strip()):
+        return signin_page(place, REFUSED)
+    return see_other(own_place(place))
+
+
+def sign_out():
+    require_tokens()
+    read_form()
+    sessions.close_session()
+    return see_other(url_for("ui_entrance.show_signin"))
+
+
+def signin_page(place, refusal=None):
+    is_open = request.settings.auth.allow_anonymous_access
+    return render(
+        "signin.html",
+        400 if refusal else 200,
+        place=place,
+        refusal=refusal,
+        is_open=is_open,
+        form_token=sessions.form_token,
+    )
+
+
+def own_place(text):
+    place = text.removeprefix(request.script_root)
+    return f"{request.script_root}{place}" if OWN_PLACE.fullmatch(place) else url_for("ui.list_images")
+
+
+def require_tokens():
+    """Raises NotFound where nobody signs in: without identity, or with a proxy's."""
+    if flavor() != "token":
+        raise NotFound("Nobody signs in here: who you are is known already.")

@@ -1,0 +1,174 @@
+"""Totals over what a caller may see, and what is wrong with it: read by index, remembered in proportion to cost."""
+
+import os
+import threading
+import time
+from collections import Counter
+from datetime import timedelta
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import database
+from models import VISIBLE, audience_of, time_text
+
+# A million images take seconds. What took one second is shown for the next hundred, and read by one thread at a time.
+REMEMBERED_FACTOR, LONGEST_SECONDS = 100, 900
+MOST_REMEMBERED = 64
+# A list of what is wrong names so many, and is made of so many candidates at most.
+NAMED, CANDIDATES, FILES = 5, 20_000, 500
+DAY = timedelta(days=1)
+
+# What is not deleted, in parts that do not overlap; the first index has all that totals ask for.
+PARTS = {
+    "all": "image INDEXED BY image_by_created_at WHERE shelf IN (0, 1, 2, 3)",
+    "public": "image INDEXED BY image_by_created_at WHERE shelf IN (0, 2)",
+    "own": "image INDEXED BY image_of_owner WHERE owner = :tenant AND shelf IN (1, 3)",
+    "member": """image WHERE pk IN (SELECT image_id FROM member WHERE member = :tenant) AND shelf IN (1, 3)
+        AND (owner IS NULL OR owner <> :tenant)""",
+}
+BY_KIND = "SELECT status, disk_format, count(*), total(size) FROM {part} GROUP BY status, disk_format"
+BY_OWNER = "SELECT owner, count(*), total(size) FROM {part} GROUP BY owner ORDER BY 2 DESC LIMIT 100"
+BY_MONTH = "SELECT substr(created_at, 1, 7), count(*) FROM {part} GROUP BY 1 ORDER BY 1 DESC LIMIT 240"
+KINDS = {name: BY_KIND.format(part=part) for name, part in PARTS.items()}
+OWNERS = {name: BY_OWNER.format(part=part) for name, part in PARTS.items()}
+MONTHS = {name: BY_MONTH.format(part=part) for name, part in PARTS.items()}
+
+STUCK = {
+    audience: f"""SELECT id, name, status, updated_at FROM image INDEXED BY image_by_status WHERE shelf IN (0, 1)
+        AND status IN ('queued', 'saving') AND created_at < :before AND updated_at < :before AND {rule}
+        ORDER BY updated_at LIMIT {NAMED + 1}"""
+    for audience, rule in VISIBLE.items()
+}
+UNPLACED = f"""SELECT id, name FROM (SELECT pk, id, name, status FROM image INDEXED BY image_by_created_at
+    WHERE shelf IN (0, 1) ORDER BY created_at DESC LIMIT {CANDIDATES}) WHERE status = 'active'
+    AND NOT EXISTS (SELECT 1 FROM location WHERE image_id = pk AND location.status = 'active') LIMIT {NAMED + 1}"""
+# Those without locations are found above; files are looked for where the newest images say they are.
+FILE_LOCATIONS = f"""SELECT id, name, url FROM (SELECT pk, id, name FROM image INDEXED BY image_by_created_at
+    WHERE shelf IN (0, 1) ORDER BY created_at DESC LIMIT {CANDIDATES})
+    JOIN location ON image_id = pk WHERE location.status = 'active' AND url LIKE 'file:%' LIMIT {FILES}"""
+DOUBLED = {
+    "admin": "SELECT checksum FROM image INDEXED BY image_with_checksum WHERE checksum > '' GROUP BY 1"
+    " HAVING count(*) > 1 LIMIT 200",
+    "tenant": "SELECT DISTINCT checksum FROM image INDEXED BY image_of_owner WHERE owner = :tenant AND shelf IN (0, 1)"
+    " AND checksum > '' LIMIT 2000",
+}
+DUPLICATES = {
+    audience: f"""SELECT doubled.checksum, count(*), min(image.name) FROM ({doubled}) AS doubled
+        CROSS JOIN image INDEXED BY image_with_checksum ON image.checksum = doubled.checksum
+        WHERE shelf IN (0, 1) AND {VISIBLE[audience]} GROUP BY 1 HAVING count(*) > 1
+        ORDER BY 2 DESC LIMIT {NAMED + 1}"""
+    for audience, doubled in DOUBLED.items()
+}
+
+remembered = {}
+reading_lock = threading.Lock()
+
+
+class Totals(NamedTuple):
+    """Counts and bytes, by what; months are YYYY-MM."""
+
+    count: int
+    size: float
+    statuses: dict  # status → (count, size)
+    formats: dict  # disk_format, or None → (count, size)
+    owners: dict  # owner, or None → (count, size): the largest
+    months: dict  # month → count
+
+
+class Wrong(NamedTuple):
+    """What is wrong, each list with NAMED entries and one more where there are more."""
+
+    stuck: list
+    unplaced: list
+    lost: list  # files that are not where their location says
+    duplicates: list  # (checksum, how many, a name)
+
+
+def totals_of(context):
+    """(Totals of what the caller may see, the seconds since they were read)"""
+    parts = ["all"] if context.is_admin else ["public", *(["own", "member"] if context.tenant is not None else [])]
+    read = [
+        remember(("part", part, tenant_in(part, context)), lambda part=part: read_part(part, context)) for part in parts
+    ]
+    return merged([part for part, _ in read]), max(age for _, age in read)
+
+
+def tenant_in(part, context):
+    return context.tenant if part in ("own", "member") else None
+
+
+def read_part(part, context):
+    parameters = {"tenant": context.tenant}
+    with database.reading():
+        return tuple(database.execute(table[part], parameters).fetchall() for table in (KINDS, OWNERS, MONTHS))
+
+
+def merged(parts):
+    statuses, formats, owners, months = {}, {}, {}, Counter()
+    for kinds, by_owner, by_month in parts:
+        for status, disk_format, *amounts in kinds:
+            add(statuses, status, amounts)
+            add(formats, disk_format, amounts)
+        for owner, *amounts in by_owner:
+            add(owners, owner, amounts)
+        months.update(dict(by_month))
+    count, size = (sum(amounts[place] for amounts in statuses.values()) for place in (0, 1))
+    return Totals(count, size, ordered(statuses), ordered(formats), ordered(owners), dict(sorted(months.items())))
+
+
+def add(table, name, amounts):
+    before = table.get(name, (0, 0.0))
+    table[name] = (before[0] + amounts[0], before[1] + amounts[1])
+
+
+def ordered(table):
+    return dict(sorted(table.items(), key=lambda entry: (-entry[1][0], entry[0] or "")))
+
+
+def wrong_of(context, looks_for_files=False):
+    """The Wrong that the caller may see; who is nobody's tenant has nothing to mend."""
+    audience = audience_of(context)
+    if audience == "nobody":
+        return Wrong([], [], [], [])
+    key = ("wrong", context.is_admin, context.tenant, looks_for_files)
+    return remember(key, lambda: read_wrong(audience, context, looks_for_files))[0]
+
+
+def read_wrong(audience, context, looks_for_files):
+    parameters = {"tenant": context.tenant, "before": time_text(DAY)}
+    with database.reading():
+        stuck = database.execute(STUCK[audience], parameters).fetchall()
+        duplicates = database.execute(DUPLICATES[audience], parameters).fetchall()
+        unplaced = database.execute(UNPLACED, ()).fetchall() if context.is_admin else []
+        places = database.execute(FILE_LOCATIONS, ()).fetchall() if looks_for_files else []
+    lost = [(image_id, name) for image_id, name, url in places if is_lost(url)]
+    return Wrong(stuck, unplaced, lost[: NAMED + 1], duplicates)
+
+
+def is_lost(url):
+    """Whether a file of this machine's is not there; it is looked for, never opened."""
+    parts = urlsplit(url)
+    is_here = parts.netloc in ("", "localhost") and parts.path.startswith("/") and "\0" not in unquote(parts.path)
+    return is_here and not os.path.exists(unquote(parts.path))
+
+
+def remember(key, read):
+    """(what ``read`` gives or gave, the seconds since then); while one reads it anew, others have the old one."""
+    key = (database.database.database, *key)
+    known = remembered.get(key)
+    if known is not None and time.monotonic() < known[2]:
+        return known[0], time.monotonic() - known[1]
+    if not reading_lock.acquire(blocking=known is None):
+        return known[0], time.monotonic() - known[1]
+    try:
+        latest = remembered.get(key)
+        if latest is not known and latest is not None:
+            return latest[0], time.monotonic() - latest[1]
+        begun = time.monotonic()
+        value, now = read(), time.monotonic()
+        if len(remembered) >= MOST_REMEMBERED:
+            remembered.clear()
+        remembered[key] = value, now, now + min((now - begun) * REMEMBERED_FACTOR, LONGEST_SECONDS)
+        return value, 0.0
+    finally:
+        reading_lock.release()

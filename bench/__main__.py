@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from bench import answers, catalogue, mixture, report, storage, timing, watching, writes, wrk
+from bench import answers, catalogue, mixture, report, scans, storage, timing, watching, writes, wrk
 from bench.kinds import SORT_KEYS, Kinds
 from bench.report import Figure
 from bench.servers import FLOOR, ROOT, Server, serve
@@ -93,6 +93,7 @@ class Run:
         yield self.writes(stage)
         yield self.mixture(stage)
         yield self.imported(stage)
+        yield self.scans()
 
     def open_stage(self, size):
         """Make what is not there yet, and serve it."""
@@ -183,6 +184,13 @@ class Run:
         least = min(each.peak_mebibytes for each in self.imports.values())
         shown = f"{found.peak_mebibytes:.0f} MB (smallest catalogue {least:.0f} MB)"
         yield Figure("import: peak memory", shown, "flat: ≤ 1.5 ×", found.peak_mebibytes <= 1.5 * least)
+
+    def scans(self):
+        progress("scanning")
+        folder = self.folder / "scans"
+        folder.mkdir()
+        sparse, dense = (3000, 2) if self.options.full else (600, 1)
+        yield from scans.figures(*scans.measure(folder, self.options.rounds, sparse, dense))
 
     def sizes(self, size):
         return {name: pages / size for name, pages in storage.sizes(self.database(size)).items()}

@@ -11,9 +11,12 @@ from cli.listing import list_images
 from cli.purging import purge_images
 from cli.registering import create_image, update_image
 from cli.restoring import restore_database
+from cli.scanning import scan_images
 from cli.sharing import share_image, unshare_image
 from cli.showing import show_one
+from cli.syncing import sync
 from cli.tokens import manage_tokens
+from cli.verifying import verify_images
 
 COMMANDS = (
     list_images,
@@ -33,4 +36,7 @@ COMMANDS = (
     restore_database,
     purge_images,
     manage_tokens,
+    scan_images,
+    verify_images,
+    sync,
 )

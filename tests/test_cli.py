@@ -521,10 +521,14 @@ def on_terminal(command, variables):
     return shown.decode()
 
 
-def test_every_option_is_in_the_readme():
-    section = (ROOT / "README.md").read_text()
+def test_every_command_is_in_the_readme_and_every_option_in_its_reference():
+    section = (ROOT / "docs" / "commands.md").read_text()
+    readme = (ROOT / "README.md").read_text()
     offered = [name for command in COMMANDS for option in command.params for name in option.opts if name[0] == "-"]
 
     assert offered
     assert [name for name in offered if not re.search(rf"`[^`\n]*{name}[ `]", section)] == []
-    assert all(re.search(rf"registry {command.name}\s", section) for command in COMMANDS)
+    assert [command.name for command in COMMANDS if not re.search(rf"^#+ `?{command.name}\b", section, re.M)] == []
+    assert [
+        command.name for command in COMMANDS if not re.search(rf"`{command.name}\b|registry {command.name}\s", readme)
+    ] == []

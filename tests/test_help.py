@@ -8,6 +8,7 @@ import subprocess
 import click
 import pytest
 from conftest import ROOT
+from mirrors import UBUNTU, publish, ubuntu_product
 from terminals import Folder
 from test_docs import qcow2
 
@@ -46,10 +47,12 @@ def examples_of(command):
 
 @pytest.fixture(scope="module")
 def registry_folder(tmp_path_factory):
-    """A folder with a registry, of the demo's images, and a folder of image files."""
+    """A folder with a registry, of the demo's images, a folder of image files, and a mirror."""
     folder = Folder(tmp_path_factory.mktemp("newcomer"), database="sqlite:///registry.db")
     (folder.path / "images").mkdir()
     (folder.path / "images" / "debian.qcow2").write_bytes(qcow2())
+    products = {"com.ubuntu.cloud:server:24.04:amd64": ubuntu_product(folder.path / "mirror", {"20251113": qcow2()})}
+    publish(folder.path / "mirror", UBUNTU, products)
     folder.get("demo", "--into", "registry.db", "--no-serve")
     return folder
 

@@ -12,7 +12,7 @@ from conftest import ROOT, clean_environment
 EVERYTHING_BELOW = (
     *("errors", "config", "schemas", "context", "documents", "checks", "mounts", "models", "queries", "plans", "lists"),
     *("database", "tokens", "limits", "guard", "search", "history", "web", "fence", "serving", "migrations", "cli"),
-    *("version", "stopwatch", "board", "metrics", "health", "logs", "monitoring", "reference"),
+    *("version", "stopwatch", "board", "logs", "monitoring", "reference"),
 )
 # The pages ask what the routes ask, in process.
 BELOW_PAGES = ("errors", "schemas", "context", "database", "models", "tokens", "queries", "lists", "guard", "web")
@@ -27,8 +27,6 @@ MAY_IMPORT = {
     "stopwatch": (),
     "version": (),
     "board": (),
-    "metrics": ("board", "stopwatch", "version"),
-    "health": ("fence",),
     "logs": (),
     "limits": ("errors",),
     "database": ("errors", "fence"),
@@ -45,16 +43,8 @@ MAY_IMPORT = {
     "guard": ("errors",),
     "web": ("errors", "schemas", "context", "guard"),
     "monitoring": (
-        "errors",
-        "context",
-        "documents",
-        "database",
-        "board",
-        "metrics",
-        "health",
-        "logs",
-        "stopwatch",
-        "web",
+        *("errors", "context", "documents", "database", "fence", "version", "board", "logs", "stopwatch", "web"),
+        "monitoring",
     ),
     "reference": ("context", "guard", "version", "web"),
     "serving": ("errors",),
@@ -65,9 +55,9 @@ MAY_IMPORT = {
     "launcher": (*EVERYTHING_BELOW, "registry"),
 }
 OURS = {*MAY_IMPORT, "conftest", "tests"}
-WINGS = ("migrations", "cli", "ui")
+WINGS = ("migrations", "cli", "ui", "monitoring")
 WITH_FLASK = {"web", "registry", "monitoring", "reference", "launcher", "ui"}
-WITH_PEEWEE = {"database", "models", "migrations", "checks", "fence", "stopwatch", "health"}
+WITH_PEEWEE = {"database", "models", "migrations", "checks", "fence", "stopwatch"}
 # The document's list of URLs, and then what it leaves to the reference.
 ROUTES = [
     ("get", "/"),
@@ -99,7 +89,8 @@ def tree_of(path):
 SCRIPTS = sorted((ROOT / "migrations").glob("[0-9]*.py"))
 COMMANDS = sorted(set((ROOT / "cli").glob("*.py")) - {path_of("cli")})
 PAGES = sorted(set((ROOT / "ui").glob("*.py")) - {path_of("ui")})
-PATHS = [*map(path_of, MAY_IMPORT), *SCRIPTS, *COMMANDS, *PAGES, ROOT / "gunicorn.conf.py"]
+WATCHERS = sorted(set((ROOT / "monitoring").glob("*.py")) - {path_of("monitoring")})
+PATHS = [*map(path_of, MAY_IMPORT), *SCRIPTS, *COMMANDS, *PAGES, *WATCHERS, ROOT / "gunicorn.conf.py"]
 every_module = pytest.mark.parametrize("module", MAY_IMPORT)
 every_path = pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(ROOT)))
 
@@ -159,6 +150,11 @@ def test_pages_ask_the_models_for_the_database_and_nothing_of_the_core_for_pages
 
     assert imported & OURS <= set(MAY_IMPORT["ui"])
     assert imported & {"peewee", "playhouse", "sqlite3"} == set()
+
+
+@pytest.mark.parametrize("path", WATCHERS, ids=lambda path: path.name)
+def test_what_watches_uses_only_what_stands_below_its_door(path):
+    assert imported_by(path) & OURS <= set(MAY_IMPORT["monitoring"])
 
 
 @every_module
@@ -276,7 +272,7 @@ def import_in(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module", [*MAY_IMPORT, *(f"{path.parent.name}.{path.stem}" for path in (*SCRIPTS, *COMMANDS, *PAGES))]
+    "module", [*MAY_IMPORT, *(f"{path.parent.name}.{path.stem}" for path in (*SCRIPTS, *COMMANDS, *PAGES, *WATCHERS))]
 )
 def test_importing_opens_no_file_and_no_database_and_reads_no_environment(import_in, module):
     assert import_in(module) == []

@@ -22,9 +22,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from test_server import printed_until, wait_until, worker_pids
 
 import fence
-import metrics
 from board import Board
-from monitoring import Answered
+from monitoring import Answered, metrics
 from version import VERSION
 
 TOKEN = re.compile(r"registry_[\w-]{43}")

@@ -12,13 +12,12 @@ from typing import NamedTuple
 from flask import Blueprint, current_app, request
 
 import database
-import health
 import logs
-import metrics
 from board import Board
 from context import ANONYMOUS
 from documents import DELETED
 from errors import RegistryError, Unauthorized
+from monitoring import health, metrics
 from stopwatch import spent
 from web import Answer, answer, answer_json
 

@@ -1,0 +1,229 @@
+"""``sync``: the images of a mirror, registered."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+import click
+from flask import current_app
+
+from cli import fetching, reading, screens
+from cli.client import FAILED, Failure, with_client
+from cli.detecting import IMAGE
+from cli.fetching import FetchError
+from cli.hashing import Hasher
+from cli.locating import file_of, location_of
+from cli.metering import metered
+from cli.recording import is_public_by_default, synced_together
+from cli.streams import chosen
+from cli.words import cleaned
+
+ADDED, UPDATED, UNCHANGED, REFUSED, BROKEN, GONE = "added", "updated", "unchanged", "refused", "failed", "gone"
+ALWAYS = (ADDED, UPDATED, UNCHANGED)
+WRONG = (REFUSED, BROKEN)
+KEYS = ("stream", "stream_product", "version", "stream_item")
+
+
+@click.group("sync")
+def sync():
+    """Images that others publish, registered."""
+
+
+@sync.command("simplestreams")
+@click.argument("source", metavar="URL|FILE|FOLDER")
+@click.option("--arch", "archs", multiple=True, help="Only this architecture; may be given several times.")
+@click.option("--release", "releases", multiple=True, help="Only this release (noble, 24.04), likewise.")
+@click.option("--all-versions", is_flag=True, help="Every version of each product, not only the newest.")
+@click.option(
+    "--download", "folder", type=click.Path(file_okay=False), metavar="FOLDER", help="Fetch the files, and check them."
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--public/--private", "is_public", default=None, help="Who sees what is added.")
+@with_client
+def sync_simplestreams(client, source, archs, releases, all_versions, folder, dry_run, is_public):
+    """Register the disk images of a simplestreams mirror, such as https://cloud-images.ubuntu.com/releases or
+    https://images.linuxcontainers.org: their location is the mirror's URL, until --download has fetched them.
+
+    What is fetched has the size and the sha256 that the index says, or is not kept. Signatures (.sjson) are NOT
+    verified: that the index itself is genuine rests on https. A folder is a mirror too; its files are checked.
+    A second sync changes only what the mirror has changed. The exit code is 1 where an item was refused or not to be
+    had.
+
+    \b
+    Example:
+      $ flask --app registry sync simplestreams mirror/ --arch amd64
+    """
+    is_public = is_public_by_default() if is_public is None else is_public
+    target = Path(os.path.realpath(folder)) if folder else None
+    with fetching.opened(source) as (mirror, path):
+        sync_run = Sync(client, mirror, target, is_public, dry_run)
+        sync_run.take_in(path, lambda items: chosen(items, archs, releases, not all_versions))
+    sync_run.sum_up()
+    if any(sync_run.counts.get(word) for word in WRONG):
+        click.get_current_context().exit(FAILED)
+
+
+class Sync:
+    """The items of one mirror on their way into the registry. ``folder`` is where files are fetched to, or None."""
+
+    def __init__(self, client, mirror, folder, is_public, is_dry):
+        self.client = client
+        self.mirror = mirror
+        self.folder = folder
+        self.is_public = is_public
+        self.is_dry = is_dry
+        self.disk_formats = current_app.settings.api.disk_formats
+        self.counts = {}
+
+    def take_in(self, path, choose):
+        """All that ``choose`` picks of the items of the document at ``path``. Raises ClickException."""
+        try:
+            items, refused = fetching.items_of(self.mirror, path)
+        except FetchError as error:
+            raise click.ClickException(f"{error}.") from None
+        for where, reason in refused:
+            self.tell(REFUSED, where, reason)
+        records = self.records({item.stream for item in items})
+        self.register_all([item for item in choose(items) if item.disk_format in self.disk_formats], records)
+        published = {item.key for item in items}
+        for key, image in records.items():
+            if key not in published:
+                self.tell(GONE, image["name"] or image["id"], "the mirror has it no longer")
+
+    def register_all(self, items, records):
+        fetches = (self.folder or self.mirror.is_local) and not self.is_dry
+        total = sum(item.size for item in items) if fetches else 0
+        is_local = not click.get_current_context().params.get("url")
+        with synced_together(is_local and not self.is_dry), metered("sync", total) as meter, Files(self) as files:
+            for item in items:
+                try:
+                    self.tell(*self.register(item, records.get(item.key), files, meter))
+                except (FetchError, OSError) as error:
+                    self.tell(BROKEN, item.name, getattr(error, "strerror", None) or str(error))
+
+    def records(self, streams):
+        """{key: record} of what was synced from these before."""
+        found = {}
+        for stream in streams:
+            for image in self.client.images(properties={"stream": stream}):
+                found[tuple(image["properties"].get(name) for name in KEYS)] = image
+        return found
+
+    def register(self, item, image, files, meter):
+        """(word, name, reason). Raises FetchError, OSError."""
+        if image is not None and self.is_kept(item, image, files):
+            facts = {}
+        elif self.is_dry:
+            facts = {"location": files.location(item)}
+        else:
+            with meter.file(item.path, item.size) as advance:
+                facts = files.facts(item, advance)
+        facts = {"size": item.size, **({"checksum": item.md5} if item.md5 else {}), **facts}
+        if image is None:
+            start = {"name": item.name, "status": "active", "container_format": "bare", "is_public": self.is_public}
+            values = {"disk_format": item.disk_format, **start, **facts, "properties": item.properties}
+            return self.send(ADDED, item, self.client.create, values)
+        # Name and words about it are left as somebody may have changed them.
+        hashes = {name: item.properties[name] for name in ("os_hash_algo", "os_hash_value")}
+        changes = changed(image, facts | {"properties": hashes})
+        if not changes:
+            return UNCHANGED, item.name, ""
+        return self.send(UPDATED, item, partial(self.client.update, image["id"]), changes)
+
+    def is_kept(self, item, image, files):
+        """Whether the record has a file already that is the item's, so that nothing need be fetched or said anew."""
+        path = file_of(image)
+        is_same = image["properties"].get("os_hash_value") == item.sha256
+        if path is None or not is_same:
+            return False
+        if self.folder is None and not self.mirror.is_local:
+            return True
+        return location_of(path) == files.location(item) and has_size(path, item.size)
+
+    def send(self, word, item, call, values):
+        if not self.is_dry:
+            try:
+                call(values)
+            except Failure as failure:
+                if failure.exit_code != FAILED:
+                    raise
+                return BROKEN, item.name, failure.message
+        return word, item.name, values.get("location", "")
+
+    def tell(self, word, name, reason):
+        self.counts[word] = self.counts.get(word, 0) + 1
+        if word != UNCHANGED:
+            label = f"would be {word}" if self.is_dry and word in ALWAYS else word
+            screens.echo(f"{label:<9}  {cleaned(name)}{f': {cleaned(reason)}' if reason else ''}")
+
+    def sum_up(self):
+        shown = [word for word in (*ALWAYS, GONE, *WRONG) if word in ALWAYS or self.counts.get(word)]
+        screens.echo(", ".join(f"{self.counts.get(word, 0)} {word}" for word in shown), err=True)
+
+
+class Files:
+    """The files of items: fetched, found in a folder, or left where they are."""
+
+    def __init__(self, sync_run):
+        self.mirror = sync_run.mirror
+        self.folder = sync_run.folder
+        self.disk_formats = sync_run.disk_formats
+        self.hasher = Hasher(1)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.hasher.stop()
+
+    def path(self, item):
+        """Where the file is or will be on this machine, or None."""
+        base = self.folder or (self.mirror.base if self.mirror.is_local else None)
+        return base and base / item.path
+
+    def location(self, item):
+        path = self.path(item)
+        return self.mirror.url(item.path) if path is None else location_of(str(path))
+
+    def facts(self, item, advance):
+        """What the record says of the item's file. Raises FetchError, OSError."""
+        facts, path = {"location": self.location(item)}, self.path(item)
+        if path is None:
+            return facts
+        if self.folder and self.mirror.is_local:
+            raise FetchError("--download is for a mirror on the network")
+        digests = self.found(path, item, advance) if path.exists() else None
+        if digests is None:
+            if self.mirror.is_local:
+                raise FetchError("is not what the index says" if path.exists() else "its file is not in the folder")
+            digests = fetching.download(self.mirror, item, path, advance)
+        return facts | {"checksum": digests["md5"]} | self.format_facts(path)
+
+    def found(self, path, item, advance):
+        """The digests of a file that is there and right, else None."""
+        with reading.opened(path) as (file, status):
+            if status.st_size != item.size:
+                return None
+            digests, _ = self.hasher.digests(file, status.st_size, ("md5", "sha256"), advance)
+        return digests if digests["sha256"] == item.sha256 else None
+
+    def format_facts(self, path):
+        """What the file itself says it is. Raises FetchError for what no registry should name."""
+        seen = reading.read(str(path), self.disk_formats)
+        if seen.verdict != IMAGE:
+            raise FetchError(f"{seen.reason}: {path}")
+        return {"disk_format": seen.detected.disk_format, "virtual_size": seen.detected.virtual_size}
+
+
+def changed(image, values):
+    """Of ``values`` what the record does not say yet."""
+    found = {name: value for name, value in values.items() if name != "properties" and image[name] != value}
+    properties = {name: text for name, text in values["properties"].items() if image["properties"].get(name) != text}
+    return found | ({"properties": properties} if properties else {})
+
+
+def has_size(path, size):
+    try:
+        return os.stat(path).st_size == size
+    except OSError:
+        return False

@@ -82,23 +82,6 @@ class Register:
             sorted(paths) for paths in self.contents.values() if len(paths) > 1 and any(map(self.is_ours, paths))
         )
 
-    def synced_together(self):
-        """In the local database, all that is registered is synced at the end, not each by itself.
-
-        Where power is lost before, records are missing, and the next scan makes them; none is half there.
-        """
-        if self.host is not None or self.is_dry:
-            yield
-            return
-        database.execute("PRAGMA synchronous = normal", ())
-        try:
-            yield
-        finally:
-            database.execute("PRAGMA synchronous = full", ())
-            log = Path(f"{current_app.settings.database.connection.removeprefix('sqlite:///')}-wal")
-            if log.exists():
-                copying.sync(log)
-
     def expect_moves(self, gone):
         """What is now at another path is known by size, time and inode."""
         self.moved = {kept_signature(self.records[path]): path for path in gone if path in self.records}
@@ -232,7 +215,7 @@ def synced_together(is_local):
         yield
     finally:
         database.execute("PRAGMA synchronous = full", ())
-        log = Path(f"{current_app.settings.database.connection.removeprefix('sqlite:///')}-wal")
+        log = Path(f"{current_app.settings.database.path}-wal")
         if log.exists():
             copying.sync(log)
 

@@ -1,7 +1,8 @@
 """What a scan knows of the registry's records, and makes of a file that was read."""
 
+import fcntl
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -199,6 +200,30 @@ def shown_signature(entry):
 
 def kept_signature(image):
     return image["size"], image["properties"].get(MODIFIED), image["properties"].get(INODE)
+
+
+@contextmanager
+def alone(is_local, paths):
+    """Wait until no other scan or sync is at work: two that read the records at once would both add what is missing.
+
+    For the local database the lock is that of its folder, for a server that of each of the folders or files ``paths``.
+    """
+    folder = os.path.dirname(os.path.abspath(current_app.settings.database.path))
+    with ExitStack() as opened:
+        for path in [folder] if is_local else sorted(paths):
+            with suppress(OSError):  # where files have no locks nobody is kept out
+                handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                opened.callback(os.close, handle)
+                take_turn(handle)
+        yield
+
+
+def take_turn(handle):
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        click.echo("waiting for another scan or sync to end; Ctrl-C ends this one", err=True)
+        fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 @contextmanager

@@ -169,6 +169,18 @@ SECTIONS = {
     section: namedtuple(section, [option.name for option in OPTIONS if option.section == section])
     for section in dict.fromkeys(option.section for option in OPTIONS)
 }
+
+
+class DatabaseSection(SECTIONS["database"]):
+    __slots__ = ()
+
+    @property
+    def path(self) -> str:
+        """The file that ``connection`` names, as it is written there."""
+        return self.connection.removeprefix("sqlite:///")
+
+
+SECTIONS["database"] = DatabaseSection
 Settings = namedtuple("Settings", SECTIONS)
 
 

@@ -29,7 +29,7 @@ def open_database(settings):
 
     ``settings`` is the section [database]. Whoever serves has migrated and checked the file before.
     """
-    path = quote(settings.connection.removeprefix("sqlite:///"))
+    path = quote(settings.path)
     # FULL syncs the log with every commit: an answered write survives a power cut.
     pragmas = {"synchronous": "full", "foreign_keys": 1}
     # rw: a file that has gone is an error, not the beginning of an empty one.

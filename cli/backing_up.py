@@ -20,7 +20,7 @@ def back_up_database(to, force):
     Example:
       $ flask --app registry backup copy.db
     """
-    path = current_app.settings.database.connection.removeprefix("sqlite:///")
+    path = current_app.settings.database.path
     if not os.path.isfile(path):
         raise click.ClickException(f"{path}: is not a file.")
     with files.told_in_one_line(to):

@@ -33,7 +33,7 @@ def check_database(rebuild, trust_rows):
     Example:
       $ flask --app registry check
     """
-    path = current_app.settings.database.connection.removeprefix("sqlite:///")
+    path = current_app.settings.database.path
     with files.told_in_one_line(path):
         found = look(path)
     kinds = {"documents", "rows"} if trust_rows else {"documents"}

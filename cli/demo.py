@@ -58,7 +58,7 @@ def use_database(path):
 
 def fill(client, is_forced):
     """Put in what is missing. Raises Failure where other images are there."""
-    path = current_app.settings.database.connection.removeprefix("sqlite:///")
+    path = current_app.settings.database.path
     ours = {id_of(sample) for sample in SAMPLES}
     present = {
         image["id"] for query in ({}, {"status": "killed"}, {"deleted": True}) for image in client.images(**query)
@@ -109,13 +109,9 @@ def variables_for(port):
     }
     return kept | {
         "REGISTRY_CONFIG": "",
-        "REGISTRY_DATABASE_CONNECTION": absolute(current_app.settings.database.connection),
+        "REGISTRY_DATABASE_CONNECTION": f"sqlite:///{os.path.abspath(current_app.settings.database.path)}",
         "REGISTRY_SERVER_BIND_PORT": str(port),
     }
-
-
-def absolute(connection):
-    return f"sqlite:///{os.path.abspath(connection.removeprefix('sqlite:///'))}"
 
 
 def free_port(wanted):

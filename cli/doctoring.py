@@ -56,7 +56,7 @@ def examine():
       $ flask --app registry doctor
     """
     settings = current_app.settings
-    path = settings.database.connection.removeprefix("sqlite:///")
+    path = settings.database.path
     troubles = []
     section("version", versions())
     section("options", options(settings))

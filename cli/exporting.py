@@ -39,7 +39,7 @@ def export_images(file):
     """
     settings = current_app.settings.database
     migrations.prepare(settings)
-    path = settings.connection.removeprefix("sqlite:///")
+    path = settings.path
     with files.writing(file, path) as target, database.reading():
         rows = database.database.connection().execute(f"{SELECT} ORDER BY created_at, id")
         exported = 0

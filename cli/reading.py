@@ -13,7 +13,7 @@ UNREADABLE, CHANGED = "unreadable", "changed"
 
 
 class Reading(NamedTuple):
-    """``verdict`` is one of detecting's, UNREADABLE or CHANGED (while it was read); ``digests`` only of an image."""
+    """``verdict`` is one of detecting's, UNREADABLE or CHANGED (while it was read); ``digests`` only if hashed."""
 
     verdict: str
     detected: Detected | None = None
@@ -35,17 +35,20 @@ def opened(path):
         os.close(file)
 
 
-def read(path, disk_formats, hasher=None, algorithms=(MD5, SHA512), advance=lambda count: None):
-    """A Reading. Without ``hasher`` only the format is looked at. Raises Stopped."""
+def read(path, disk_formats, hasher=None, algorithms=(MD5, SHA512), advance=lambda count: None, hashed=(IMAGE,)):
+    """A Reading. Without ``hasher`` only the format is looked at; ``hashed`` are the verdicts whose files are read.
+
+    Raises Stopped.
+    """
     try:
         with opened(path) as (file, status):
             detected = detect(file, os.path.basename(path), status.st_size, disk_formats)
-            if detected.verdict != IMAGE or hasher is None:
+            if detected.verdict not in hashed or hasher is None:
                 return Reading(detected.verdict, detected, {}, status, detected.reason)
             digests, count = hasher.digests(file, status.st_size, algorithms, advance)
             if count != status.st_size or has_changed(path, file, status):
                 return Reading(CHANGED, reason="changed while it was read")
-            return Reading(IMAGE, detected, digests, status)
+            return Reading(detected.verdict, detected, digests, status, detected.reason)
     except OSError as error:
         return Reading(UNREADABLE, reason=reason_of(error))
 

@@ -1,7 +1,8 @@
 """What a scan knows of the registry's records, and makes of a file that was read."""
 
+import fcntl
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -81,23 +82,6 @@ class Register:
         return sorted(
             sorted(paths) for paths in self.contents.values() if len(paths) > 1 and any(map(self.is_ours, paths))
         )
-
-    def synced_together(self):
-        """In the local database, all that is registered is synced at the end, not each by itself.
-
-        Where power is lost before, records are missing, and the next scan makes them; none is half there.
-        """
-        if self.host is not None or self.is_dry:
-            yield
-            return
-        database.execute("PRAGMA synchronous = normal", ())
-        try:
-            yield
-        finally:
-            database.execute("PRAGMA synchronous = full", ())
-            log = Path(f"{current_app.settings.database.connection.removeprefix('sqlite:///')}-wal")
-            if log.exists():
-                copying.sync(log)
 
     def expect_moves(self, gone):
         """What is now at another path is known by size, time and inode."""
@@ -219,6 +203,30 @@ def kept_signature(image):
 
 
 @contextmanager
+def alone(is_local, paths):
+    """Wait until no other scan or sync is at work: two that read the records at once would both add what is missing.
+
+    For the local database the lock is that of its folder, for a server that of each of the folders or files ``paths``.
+    """
+    folder = os.path.dirname(os.path.abspath(current_app.settings.database.path))
+    with ExitStack() as opened:
+        for path in [folder] if is_local else sorted(paths):
+            with suppress(OSError):  # where files have no locks nobody is kept out
+                handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                opened.callback(os.close, handle)
+                take_turn(handle)
+        yield
+
+
+def take_turn(handle):
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        click.echo("waiting for another scan or sync to end; Ctrl-C ends this one", err=True)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+
+
+@contextmanager
 def synced_together(is_local):
     """In the local database, all that is registered meanwhile is synced at the end, not each by itself.
 
@@ -232,7 +240,7 @@ def synced_together(is_local):
         yield
     finally:
         database.execute("PRAGMA synchronous = full", ())
-        log = Path(f"{current_app.settings.database.connection.removeprefix('sqlite:///')}-wal")
+        log = Path(f"{current_app.settings.database.path}-wal")
         if log.exists():
             copying.sync(log)
 

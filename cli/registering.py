@@ -1,22 +1,27 @@
 """``create`` and ``update``: an image's record, field by field."""
 
-import hashlib
 import os
 
 import click
+from flask import current_app
 
 import schemas
+from cli import reading
 from cli.client import Failure, image_argument, with_client
+from cli.detecting import IMAGE, NONE, SKIPPED
+from cli.hashing import MD5, SHA512, Hasher
 from cli.images import how_of, output_options, told
+from cli.locating import location_of
 from cli.progress import progress_bar
-from cli.words import Pair, Size
+from cli.words import Pair, Size, cleaned
 
 FIELDS = (
     *("name", "status", "disk_format", "container_format", "size", "virtual_size", "checksum", "min_disk", "min_ram"),
     *("owner", "is_public", "protected", "location"),
 )
 EMPTIED = ("name", "size", "virtual_size", "checksum", "owner", "location")
-CHUNK_BYTES = 1024 * 1024
+# What any disk may be told to be: its bytes as they are, also where they begin like a disc to boot from.
+ALSO_CALLED_OTHERWISE = ("raw", "iso")
 OPTIONS = (
     click.option("--name", help="What people call it."),
     click.option("--disk-format", metavar="FORMAT", help="Such as qcow2, raw, iso."),
@@ -31,7 +36,7 @@ OPTIONS = (
     click.option("--protected/--unprotected", default=None, help="Whether it cannot be deleted."),
     click.option("--location", metavar="URL", help="Where its file is: file:///srv/debian.qcow2, https://…"),
     click.option("--property", "-p", "pairs", type=Pair(), multiple=True, metavar="NAME=VALUE", help="Repeatable."),
-    click.option("--file", type=click.Path(exists=True, dir_okay=False), help="Read size and checksum from it."),
+    click.option("--file", type=click.Path(exists=True, dir_okay=False), help="Read format, sizes, checksums from it."),
 )
 
 
@@ -55,20 +60,21 @@ def fields(statuses):
 def create_image(client, name_given, image_id, file, as_json, quiet, **options):
     """Register an image, called NAME. It is active, bare and private unless you say otherwise.
 
-    With --file the size, the checksum, and, in the local database, the location are that file's; the file stays
-    where it is. Off a terminal this prints the id.
+    With --file the format (by its content), sizes, checksums, and, in the local database, the location are that
+    file's; the file stays where it is. What scan refuses is refused. Off a terminal this prints the id.
 
     \b
     Example:
       $ flask --app registry create my-image --disk-format qcow2 --size 2G --public
-      $ flask --app registry create --file images/debian.qcow2 --disk-format qcow2 --property os_distro=debian
+      $ flask --app registry create --file images/debian.qcow2 --property os_distro=debian
     """
     how = how_of(as_json, quiet)
     if name_given is not None and options["name"] not in (None, name_given):
         raise click.UsageError("NAME and --name differ.")
     values = {"status": "active", "container_format": paired(options["disk_format"]), "name": name_given}
-    values |= (facts_of(file, client) | {"name": name_given or os.path.basename(file)}) if file else {}
-    values |= given_values(options) | ({"id": image_id} if image_id else {})
+    if file:
+        values |= facts_of(file, client, options["disk_format"]) | {"name": name_given or os.path.basename(file)}
+    values = merged(values, given_values(options)) | ({"id": image_id} if image_id else {})
     told(client.create(values), "Created", how)
 
 
@@ -94,10 +100,12 @@ def update_image(client, image, file, removed, unset, as_json, quiet, **options)
       $ flask --app registry update debian-trixie --remove-property os_version --unprotected
     """
     how = how_of(as_json, quiet)
-    values = (facts_of(file, client) if file else {}) | given_values(options) | dict.fromkeys(unset)
-    if not (values or removed):
+    values = given_values(options) | dict.fromkeys(unset)
+    if not (values or removed or file):
         raise click.UsageError("Nothing to change: name a field, as --help lists them.")
     record, tag = client.show_with_tag(client.find(image)["id"])
+    if file:
+        values = merged(facts_of(file, client, options["disk_format"], record["disk_format"]), values)
     if not removed:
         told(client.update(record["id"], values), "Updated", how)
         return
@@ -115,23 +123,42 @@ def given_values(options):
     return values | ({"properties": dict(options["pairs"])} if options["pairs"] else {})
 
 
-def facts_of(path, client):
-    """Size, checksum, and the location where the registry is this machine's. Raises Failure."""
-    try:
-        with open(path, "rb") as file:
-            size, checksum = hashed(file)
-    except OSError as error:
-        raise Failure(f"{path}: {error.strerror}.") from None
-    facts = {"size": size, "checksum": checksum}
-    return facts | ({"location": f"file://{os.path.realpath(path)}"} if client.is_local else {})
+def merged(facts, values):
+    """What the command line says counts more than the file."""
+    properties = facts.get("properties", {}) | values.get("properties", {})
+    return facts | values | ({"properties": properties} if properties else {})
 
 
-def hashed(file):
-    digest = hashlib.md5(usedforsecurity=False)  # the API's checksum
-    done = 0
-    with progress_bar("read", os.fstat(file.fileno()).st_size, "bytes") as show:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-            done += len(chunk)
+def facts_of(path, client, said, kept=None):
+    """What a record says of its file; the location too where the registry is this machine's. Raises Failure.
+
+    ``said`` is the disk format of the command line, ``kept`` the record's: one is needed where the content tells none.
+    """
+    found = read_file(path, (IMAGE,) if (said or kept) is None else (IMAGE, NONE, SKIPPED))
+    facts = {"size": found.status.st_size, "checksum": found.digests[MD5], "virtual_size": found.detected.virtual_size}
+    if disk_format := found.detected.disk_format:
+        if said not in (None, disk_format) and disk_format not in ALSO_CALLED_OTHERWISE:
+            raise Failure(f"{cleaned(path)}: is {disk_format}, not {said}.")
+        facts["disk_format"] = disk_format
+    facts["properties"] = {"os_hash_algo": SHA512, "os_hash_value": found.digests[SHA512]}
+    return facts | ({"location": location_of(os.path.realpath(path))} if client.is_local else {})
+
+
+def read_file(path, hashed):
+    """A Reading of one of the verdicts ``hashed``. Raises Failure."""
+    hasher, done = Hasher(1), 0
+    with progress_bar("read", os.path.getsize(path), "bytes") as show:
+
+        def advance(count):
+            nonlocal done
+            done += count
             show(done, None)
-    return done, digest.hexdigest()
+
+        try:
+            found = reading.read(path, current_app.settings.api.disk_formats, hasher, advance=advance, hashed=hashed)
+        finally:
+            hasher.stop()
+    if found.verdict not in hashed:
+        hint = "; --disk-format says which" if found.verdict == NONE else ""
+        raise Failure(f"{cleaned(path)}: {found.reason}{hint}.")
+    return found

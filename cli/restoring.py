@@ -27,7 +27,7 @@ def restore_database(source, force):
       $ flask --app registry restore backup.db --force
     """
     settings = current_app.settings.database
-    target = Path(os.path.realpath(settings.connection.removeprefix("sqlite:///")))
+    target = Path(os.path.realpath(settings.path))
     with files.told_in_one_line(source):
         if not Path(source).is_file():
             raise click.ClickException(f"{source}: is not a file.")

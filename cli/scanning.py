@@ -3,7 +3,7 @@
 import os
 import socket
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 
 import click
 from flask import current_app
@@ -13,7 +13,17 @@ from cli.client import with_client
 from cli.detecting import NONE, SKIPPED
 from cli.hashing import MD5, Hasher
 from cli.metering import metered
-from cli.recording import FAILED, MISSING, REFUSED, UNCHANGED, Outcome, Register, is_public_by_default, synced_together
+from cli.recording import (
+    FAILED,
+    MISSING,
+    REFUSED,
+    UNCHANGED,
+    Outcome,
+    Register,
+    alone,
+    is_public_by_default,
+    synced_together,
+)
 from cli.walking import Entry, is_below, is_gone, walk
 from cli.watching import watch
 from cli.words import cleaned
@@ -78,6 +88,10 @@ class Scan:
 
         Returns {path: Outcome}.
         """
+        with nullcontext() if self.register.is_dry else alone(self.register.host is None, self.roots):
+            return self.take_in_alone(found, gone)
+
+    def take_in_alone(self, found, gone):
         self.register.learn(lambda path: is_below(path, self.roots))
         outcomes = {path: Outcome(FAILED, reason=reason) for path, reason in found.troubles}
         for path, outcome in outcomes.items():

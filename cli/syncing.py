@@ -1,6 +1,7 @@
 """``sync``: the images of a mirror, registered."""
 
 import os
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from cli.fetching import FetchError
 from cli.hashing import Hasher
 from cli.locating import file_of, location_of
 from cli.metering import metered
-from cli.recording import is_public_by_default, synced_together
+from cli.recording import alone, is_public_by_default, synced_together
 from cli.streams import chosen
 from cli.words import cleaned
 
@@ -83,6 +84,12 @@ class Sync:
             raise click.ClickException(f"{error}.") from None
         for where, reason in refused:
             self.tell(REFUSED, where, reason)
+        is_local = not click.get_current_context().params.get("url")
+        folders = [self.folder] if self.folder and self.folder.exists() else []
+        with nullcontext() if self.is_dry else alone(is_local, folders):
+            self.take_in_items(items, choose)
+
+    def take_in_items(self, items, choose):
         records = self.records({item.stream for item in items})
         self.register_all([item for item in choose(items) if item.disk_format in self.disk_formats], records)
         published = {item.key for item in items}

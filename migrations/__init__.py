@@ -27,7 +27,7 @@ def prepare(settings, *, is_brief=False) -> None:
     ``is_brief`` leaves the content of every record unread: for commands that take less time than that.
     Raises StartupError naming the option, its value and the cause.
     """
-    path = Path(settings.connection.removeprefix("sqlite:///"))
+    path = Path(settings.path)
     try:
         create(path)
         require_whole(path)

@@ -30,7 +30,7 @@ class Health:
     """Of the file of the section [database]. What it says names no path and no content: anybody may ask."""
 
     def __init__(self, settings):
-        self.path = Path(settings.connection.removeprefix("sqlite:///"))
+        self.path = Path(settings.path)
         self.kept, self.until = None, 0.0
 
     def report(self):

@@ -367,3 +367,10 @@ def test_reading_leaves_the_variables_as_they_were(tmp_path):
 
     assert variables == before
     assert settings.database.connection == f"sqlite:///{tmp_path / 'registry.db'}"
+
+
+def test_the_database_s_file_is_known_by_its_path():
+    settings = read_settings({"REGISTRY_DATABASE_CONNECTION": "sqlite:////srv/my registry.db"})
+
+    assert settings.database.path == "/srv/my registry.db"
+    assert settings.database._replace(connection="sqlite:///other.db").path == "other.db"

@@ -1,5 +1,6 @@
 """``scan``: what is found in folders, and what the registry then says of it."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -472,6 +473,32 @@ def test_watching_registers_a_file_when_it_has_stopped_changing(folder, images, 
     assert (process.returncode, output) == (0, "")
     assert errors.splitlines()[-2:] == ["stopped", "3 added, 0 updated, 0 unchanged, 1 missing"]
     assert folder.run("verify")[2] == "2 ok, 1 missing\n"
+
+
+def test_a_scan_waits_for_another_one_and_then_sees_what_that_registered(folder, images, started):
+    path = make_raw(images / "a.raw")
+    other = os.open(folder.path, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    process = started()
+    assert process.stderr.readline() == "waiting for another scan or sync to end; Ctrl-C ends this one\n"
+
+    folder.get("create", "a", "--file", path)
+    os.close(other)
+    output, errors = process.communicate(timeout=60)
+
+    assert (process.returncode, output) == (0, "")
+    assert errors == "0 added, 0 updated, 1 unchanged\n"
+
+
+def test_what_only_looks_waits_for_nobody(folder, images, scan):
+    make_raw(images / "a.raw")
+    other = os.open(folder.path, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+
+    code, told, _ = scan("--dry-run")
+    os.close(other)
+
+    assert (code, told) == (0, {"a.raw": ["added", "raw, a"]})
 
 
 def test_ctrl_c_ends_a_scan_at_once_and_what_was_registered_stays(folder, images, started):

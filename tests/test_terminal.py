@@ -9,6 +9,7 @@ import re
 import subprocess
 
 import pytest
+from images import MEBIBYTE, make
 from terminals import LAUNCHER, plain
 
 EVIL = "evil\x1b]0;owned\x07\x1b[31mred\u202e\nnext\ttab"
@@ -294,7 +295,58 @@ def test_create_reads_size_and_checksum_of_a_file_and_says_where_it_is(folder):
 
     checksum = hashlib.md5(b"x" * 3_000_000).hexdigest()
     assert (image["name"], image["size"], image["checksum"]) == ("my image.raw", 3_000_000, checksum)
-    assert image["location"] == f"file://{folder.path.resolve()}/my image.raw"
+    assert image["location"] == f"file://{folder.path.resolve()}/my%20image.raw"
+
+
+def test_create_knows_format_and_checksums_of_a_file_as_a_scan_does(folder):
+    make(folder.path / "debian.img", "qcow2")
+
+    image = json.loads(folder.get("create", "--file", "debian.img", "--json"))
+
+    assert (image["disk_format"], image["virtual_size"]) == ("qcow2", 8 * MEBIBYTE)
+    digest = hashlib.sha512((folder.path / "debian.img").read_bytes()).hexdigest()
+    assert image["properties"] == {"os_hash_algo": "sha512", "os_hash_value": digest}
+
+
+def refuse_overlay(path):
+    make(path / "base.qcow2", "qcow2")
+    make(path / "file", "qcow2", "backing_file=base.qcow2", "backing_fmt=qcow2")
+
+
+@pytest.mark.parametrize(
+    ("fill", "options", "reason"),
+    [
+        (refuse_overlay, ("--disk-format", "qcow2"), "has a backing file (base.qcow2), so that it is no image"),
+        (lambda path: make(path / "file", "qcow2"), ("--disk-format", "raw"), "is qcow2, not raw"),
+        (lambda path: (path / "file").write_text("notes"), (), "has no format that is known; --disk-format says which"),
+        (lambda path: (path / "file").symlink_to("/dev/zero"), ("--disk-format", "raw"), "is no regular file"),
+    ],
+    ids=["overlay", "another", "none", "device"],
+)
+@pytest.mark.parametrize("words", [("create",), ("update", "x")], ids=lambda words: words[0])
+def test_a_file_that_is_not_what_is_said_of_it_is_refused_in_one_line(folder, fill, options, reason, words):
+    folder.get("create", "x", "--disk-format", "raw" if options else "iso", "--container-format", "bare")
+    fill(folder.path)
+
+    code, output, errors = folder.run(*words, "--file", "file", *options)
+
+    if words[0] == "update" and not options:  # what the record says stands, where the content says nothing
+        assert code == 0, errors
+        return
+    assert (code, output) == (1, "")
+    assert errors.startswith(f"Error: file: {reason}")
+    assert errors.count("\n") == 1
+
+
+def test_an_update_with_another_file_leaves_no_checksum_of_the_old_one(folder):
+    make(folder.path / "old.qcow2", "qcow2")
+    make(folder.path / "new.vmdk", "vmdk")
+    folder.get("create", "x", "--file", "old.qcow2")
+
+    image = json.loads(folder.get("update", "x", "--file", "new.vmdk", "--json"))
+
+    assert image["disk_format"] == "vmdk"
+    assert folder.run("verify")[0] == 0
 
 
 def test_create_says_what_it_did_on_a_terminal_and_the_id_elsewhere(folder):

@@ -403,7 +403,7 @@ def test_behind_a_proxy_an_unidentified_reader_is_told_so(make_client):
 
 def test_the_key_is_its_owners_alone_and_of_many_who_make_one_all_have_the_same(tmp_path):
     for attempt in range(10):
-        section = SimpleNamespace(connection=f"sqlite:///{tmp_path / str(attempt)}.db")
+        section = SimpleNamespace(path=str(tmp_path / f"{attempt}.db"))
         together = Barrier(8)
 
         with ThreadPoolExecutor(8) as pool:

@@ -13,7 +13,7 @@ KEY = re.compile("[0-9a-f]{64}")
 
 def key_path(database):
     """``database`` is the section [database]."""
-    return Path(f"{database.connection.removeprefix('sqlite:///')}.key")
+    return Path(f"{database.path}.key")
 
 
 def read_key(database):

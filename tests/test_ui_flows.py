@@ -133,6 +133,18 @@ def test_an_edit_that_changes_nothing_is_none(client, make_image):
     assert show(client, image["id"]) == image
 
 
+def test_what_a_field_of_one_line_cannot_hold_stays_as_it_was(client, make_image):
+    image = make_image(name=" two\nlines ", owner=" tenant")
+    form = visit(client, f"/ui/images/{image['id']}/edit").form_to("/edit")
+    # As browsers do it with fields of one line.
+    form["fields"] = [(name, value.replace("\n", "")) for name, value in form["fields"]]
+
+    send(client, form, size="7")
+
+    changed = show(client, image["id"])
+    assert changed == image | {"size": 7, "updated_at": changed["updated_at"]}
+
+
 def test_a_clash_shows_both_versions_and_each_field_can_be_chosen(client, make_image):
     image = make_image(name="old", size=1, properties={"a": "old", "b": "old"})
     form = visit(client, f"/ui/images/{image['id']}/edit").form_to("/edit")

@@ -147,7 +147,10 @@ def read_wrong(audience, context, looks_for_files):
 
 def is_lost(url):
     """Whether a file of this machine's is not there; it is looked for, never opened."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # a bracket that is not closed: no file is there
+        return False
     is_here = parts.netloc in ("", "localhost") and parts.path.startswith("/") and "\0" not in unquote(parts.path)
     return is_here and not os.path.exists(unquote(parts.path))
 

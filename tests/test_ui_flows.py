@@ -245,6 +245,18 @@ def test_who_is_no_admin_is_told_that_it_cannot_be_undone(client_as, make_image)
     assert [form for form in told.forms if form["action"].endswith("/undelete")] == []
 
 
+def test_a_status_that_an_undeletion_changes_stands_in_the_history(client, make_image):
+    image = make_image()
+    assert client.put(f"/images/{image['id']}", json={"image": {"status": "pending_delete"}}).status_code == 200
+    client.delete(f"/images/{image['id']}")
+
+    client.post(f"/images/{image['id']}/undelete", json={})
+
+    newest = client.get(f"/images/{image['id']}/history").json["history"][0]
+    assert newest["action"] == "undeleted"
+    assert newest["changes"] == [{"field": "status", "from": "pending_delete", "to": "queued"}]
+
+
 def test_what_was_changed_is_told_to_the_owner_and_to_nobody_else(client_as, make_image):
     image = make_image(name="old", owner="owner", is_public=True, properties={"a": "1", "b": "2"})
     owner = client_as("owner")

@@ -45,6 +45,7 @@ class ServerLog(Logger):
 
     def setup(self, cfg):
         super().setup(cfg)
+        self.error_log.addFilter(logs.hide_unreadable)
         for handler in self.error_log.handlers:
             handler.setFormatter(logs.formatter(read_settings().log))
 

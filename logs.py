@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ HUMAN_LINE = "%(asctime)s [%(process)d] [%(levelname)s] %(message)s"
 HUMAN_TIME = "[%Y-%m-%d %H:%M:%S %z]"
 JSON_OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
 WRITTEN_WHOLE = 4096  # PIPE_BUF of Linux
+UNREADABLE = re.compile(r""":? b?['"].*""", re.DOTALL)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 
 
@@ -113,6 +115,13 @@ def take_over_werkzeug(log):
     """Flask's development server logs in our format, and its requests by our own lines."""
     configure(log, "werkzeug")
     logging.getLogger("werkzeug").addFilter(is_no_request_line)
+
+
+def hide_unreadable(record):
+    """What gunicorn says of a request that it cannot read ends in a quotation of it, and that may be a token."""
+    if str(record.msg).startswith("Invalid request from "):
+        record.msg = UNREADABLE.sub("", record.msg)
+    return True
 
 
 def is_no_request_line(record):

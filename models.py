@@ -196,7 +196,8 @@ class Image(Table):
                 is_there = any(status == "active" for *_, status in parts.locations)
                 columns["status"] = "active" if is_there else "queued"
             changed = cls.write(row, columns, parts)
-            history.note(row["pk"], changed["updated_at"], "undeleted", context, [], api.image_history_limit)
+            entry = history.differences(row, changed, parts, parts)
+            history.note(row["pk"], changed["updated_at"], "undeleted", context, entry, api.image_history_limit)
             return changed
 
     @classmethod

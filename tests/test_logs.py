@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -148,6 +149,28 @@ def test_no_line_has_a_token_a_location_a_body_a_query_or_an_id(log_of):
     log = log_of(work, auth__flavor="trusted-auth")
 
     assert [line["status"] for line in requests_of(log)] == [200, 400, 200, 404, 404, 404, 401]
+    assert SECRET not in log
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"GET /images HTTP/1.1\r\nHost: localhost\r\nX-Auth-Token {SECRET}\r\n\r\n",
+        f"GET /images?name={SECRET}\r\n\r\n",
+        f"{SECRET} /images HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        f"GET /images HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: {SECRET}\r\n\r\n",
+    ],
+)
+def test_what_cannot_be_read_as_a_request_is_logged_without_what_it_says(log_of, content):
+    def work(server):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            connection.sendall(content.encode())
+            while connection.recv(65536):
+                pass
+
+    log = log_of(work)
+
+    assert "Invalid request from ip=127.0.0.1: " in log
     assert SECRET not in log
 
 

@@ -133,6 +133,18 @@ def test_an_edit_that_changes_nothing_is_none(client, make_image):
     assert show(client, image["id"]) == image
 
 
+def test_what_a_field_of_one_line_cannot_hold_stays_as_it_was(client, make_image):
+    image = make_image(name=" two\nlines ", owner=" tenant")
+    form = visit(client, f"/ui/images/{image['id']}/edit").form_to("/edit")
+    # As browsers do it with fields of one line.
+    form["fields"] = [(name, value.replace("\n", "")) for name, value in form["fields"]]
+
+    send(client, form, size="7")
+
+    changed = show(client, image["id"])
+    assert changed == image | {"size": 7, "updated_at": changed["updated_at"]}
+
+
 def test_a_clash_shows_both_versions_and_each_field_can_be_chosen(client, make_image):
     image = make_image(name="old", size=1, properties={"a": "old", "b": "old"})
     form = visit(client, f"/ui/images/{image['id']}/edit").form_to("/edit")
@@ -231,6 +243,18 @@ def test_who_is_no_admin_is_told_that_it_cannot_be_undone(client_as, make_image)
     assert "you cannot undo it" in asked.text
     assert "Only an admin can bring it back" in told.text
     assert [form for form in told.forms if form["action"].endswith("/undelete")] == []
+
+
+def test_a_status_that_an_undeletion_changes_stands_in_the_history(client, make_image):
+    image = make_image()
+    assert client.put(f"/images/{image['id']}", json={"image": {"status": "pending_delete"}}).status_code == 200
+    client.delete(f"/images/{image['id']}")
+
+    client.post(f"/images/{image['id']}/undelete", json={})
+
+    newest = client.get(f"/images/{image['id']}/history").json["history"][0]
+    assert newest["action"] == "undeleted"
+    assert newest["changes"] == [{"field": "status", "from": "pending_delete", "to": "queued"}]
 
 
 def test_what_was_changed_is_told_to_the_owner_and_to_nobody_else(client_as, make_image):

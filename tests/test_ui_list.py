@@ -316,6 +316,7 @@ def test_times_are_as_long_ago_as_people_say(moment, shown):
     [
         ("file:///var/lib/a.qcow2", "file:///var/lib/a.qcow2"),
         ("https://user:word@host/a", "https://•••@host/a"),
+        ("https://user:w@rd@host/a@b", "https://•••@host/a@b"),
         ("swift+https://ten%3Ant:user:key@host/v1", "swift+https://•••@host/v1"),
         ("https://h/a?X-Amz-Signature=abc&X-Amz-Date=2", "https://h/a?X-Amz-Signature=•••&X-Amz-Date=2"),
         ("https://h/a?sig=&token=x#access_token=y", "https://h/a?sig=&token=•••#access_token=•••"),
@@ -384,6 +385,12 @@ def test_a_dashboard_tells_what_is_wrong_with_links_to_it(client, make_image, tm
     assert f"/ui/images/{lost['id']}" in page.links
     assert "found" not in wrong
     assert "fresh" not in wrong
+
+
+def test_a_location_that_no_url_can_be_is_no_reason_to_show_no_dashboard(client, make_image):
+    make_image(name="odd", location="file://[odd/a.img")
+
+    assert "file missing" not in visit(client, "/ui/dashboard").text
 
 
 def test_nobody_over_a_network_learns_whether_a_file_is_there(client_as, make_image, tmp_path):

@@ -48,6 +48,12 @@ def test_locations_are_on_the_pages_of_owner_and_admin_only_and_masked(client_as
     assert ("word" in client.get(f"/ui/images/{secret['id']}/json").text) == (caller in ("owner", "admin"))
 
 
+@pytest.mark.parametrize("page", ["", "/json", "/edit", "/delete"])
+def test_nothing_keeps_what_a_session_was_shown(client, secret, page):
+    """Lest whoever comes after a sign-out goes back to it."""
+    assert client.get(f"/ui/images/{secret['id']}{page}").headers["Cache-Control"] == "private, no-store"
+
+
 @pytest.mark.parametrize("caller", CALLERS)
 def test_a_form_does_what_the_api_would_let_its_sender_do(client_as, secret, caller):
     """With a form's token that fits, and the image's tag: it is the rights that decide."""

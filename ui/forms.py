@@ -54,7 +54,7 @@ def first(fields, name):
 
 def values_of_record(record) -> dict[str, str]:
     """What stands in the form of a record: scalars, ``locations`` one a line, and each property."""
-    values = {name: "" if record[name] is None else str(record[name]) for name in TEXTS}
+    values = {name: "" if record[name] is None else one_line(str(record[name])) for name in TEXTS}
     values |= {name: "true" if record[name] else "" for name in FLAGS}
     values["locations"] = "\n".join(masked(entry["url"]) for entry in record["location_data"])
     for name, value in record["properties"].items():
@@ -78,7 +78,7 @@ def values_of_fields(fields) -> dict[str, str]:
 
 
 def scalars_of_fields(fields) -> dict[str, str]:
-    values = {name: first(fields, name).strip() for name in TEXTS}
+    values = {name: one_line(first(fields, name)) for name in TEXTS}
     values |= {name: "true" if first(fields, name) else "" for name in FLAGS}
     lines = (line.strip() for part in fields.get("locations", ()) for line in part.split("\n"))
     return values | {"locations": "\n".join(filter(None, lines))}
@@ -91,6 +91,11 @@ def rows_of_fields(fields) -> list[tuple[str, str]]:
 
 def rows_of_values(values) -> list[tuple[str, str]]:
     return [(name.removeprefix(PROPERTY), value) for name, value in values.items() if name.startswith(PROPERTY)]
+
+
+def one_line(text):
+    """As a field of one line gives it back: what it cannot hold is no change that somebody has made."""
+    return text.replace("\r", "").replace("\n", "").strip()
 
 
 def plain(text):

@@ -8,10 +8,14 @@ from flask import request
 import lists
 import models
 import web
+from guard import SAFE_HEADERS
 from models import Image, Member
 from ui import sessions
 from ui.pages import api_url, flavor, render
 from ui.words import masked_record
+
+# Unlike the API's, this is of a session: nothing keeps it, as nothing keeps a page.
+JSON_HEADERS = {**dict(SAFE_HEADERS), "Cache-Control": "private, no-store"}.items()
 
 
 class Seen(NamedTuple):
@@ -43,7 +47,9 @@ def show_image(image_id):
 def show_json(image_id):
     """As the API shows it to this caller, for who has a session and no token at hand."""
     seen = see(image_id)
-    return web.answer(orjson.dumps({"image": seen.record}), [("ETag", f'"{seen.tag}"')])
+    shown = web.answer(orjson.dumps({"image": seen.record}), [("ETag", f'"{seen.tag}"')])
+    shown.safe_headers = JSON_HEADERS
+    return shown
 
 
 def image_page(seen, status=200, refusal=None, entered=None):

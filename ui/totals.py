@@ -9,11 +9,15 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import database
+from errors import DatabaseUnavailable
 from models import VISIBLE, audience_of, time_text
 
 # A million images take seconds. What took one second is shown for the next hundred, and read by one thread at a time.
 REMEMBERED_FACTOR, LONGEST_SECONDS = 100, 900
 MOST_REMEMBERED = 64
+# Who waits holds one of the worker's few threads, which the API needs.
+PATIENCE_SECONDS = 0.5
+BUSY = "The totals are being read for somebody else just now, which takes a while."
 # A list of what is wrong names so many, and is made of so many candidates at most.
 NAMED, CANDIDATES, FILES = 5, 20_000, 500
 DAY = timedelta(days=1)
@@ -147,18 +151,26 @@ def read_wrong(audience, context, looks_for_files):
 
 def is_lost(url):
     """Whether a file of this machine's is not there; it is looked for, never opened."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # a bracket that is not closed: no file is there
+        return False
     is_here = parts.netloc in ("", "localhost") and parts.path.startswith("/") and "\0" not in unquote(parts.path)
     return is_here and not os.path.exists(unquote(parts.path))
 
 
 def remember(key, read):
-    """(what ``read`` gives or gave, the seconds since then); while one reads it anew, others have the old one."""
+    """(what ``read`` gives or gave, the seconds since then); while one reads it anew, others have the old one.
+
+    Raises DatabaseUnavailable where there is no old one, and another thread reads.
+    """
     key = (database.database.database, *key)
     known = remembered.get(key)
     if known is not None and time.monotonic() < known[2]:
         return known[0], time.monotonic() - known[1]
-    if not reading_lock.acquire(blocking=known is None):
+    if not reading_lock.acquire(timeout=0 if known is not None else PATIENCE_SECONDS):
+        if known is None:
+            raise DatabaseUnavailable(BUSY) from TimeoutError("another thread reads totals")
         return known[0], time.monotonic() - known[1]
     try:
         latest = remembered.get(key)
@@ -167,7 +179,7 @@ def remember(key, read):
         begun = time.monotonic()
         value, now = read(), time.monotonic()
         if len(remembered) >= MOST_REMEMBERED:
-            remembered.clear()
+            del remembered[min(remembered, key=lambda other: remembered[other][2])]
         remembered[key] = value, now, now + min((now - begun) * REMEMBERED_FACTOR, LONGEST_SECONDS)
         return value, 0.0
     finally:

@@ -8,7 +8,7 @@ SPANS = (("year", 31_557_600), ("month", 2_629_800), ("day", 86_400), ("hour", 3
 HIDDEN = "•••"
 LONGEST_TOLD = 120
 # scheme://user:password@host
-USERINFO = re.compile(r"^([a-z][a-z0-9+.-]*:(?://)?)([^/?#@]*)@", re.IGNORECASE | re.ASCII)
+USERINFO = re.compile(r"^([a-z][a-z0-9+.-]*:(?://)?)([^/?#]*)@", re.IGNORECASE | re.ASCII)
 # Of what is asked for, all that can be a key, a signature or a password.
 SECRET = re.compile(r"key|sig|token|secret|pass|pwd|cred|auth|policy|session", re.IGNORECASE)
 PARAMETER = re.compile(r"([?&;#])([^=&;#]{1,200})=([^&;#]*)")

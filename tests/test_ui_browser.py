@@ -3,9 +3,11 @@
 import pytest
 from browser import console, wait_for
 from conftest import IMAGE, ROOT
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.wait import WebDriverWait
 
 import database
 import tokens
@@ -30,6 +32,14 @@ def site(start_server):
         fields |= {"status": "saving" if number == 7 else "active", "is_public": number % 2 == 0, "owner": "acme"}
         server.images.append(server.request("POST", "/images", {"image": {**IMAGE, **fields}})[2]["image"])
     return server
+
+
+@pytest.fixture(autouse=True)
+def patience(browser):
+    """A page may take its time to give way to the next."""
+    browser.implicitly_wait(30)
+    yield
+    browser.implicitly_wait(0)
 
 
 def in_scheme(browser, scheme):
@@ -267,25 +277,33 @@ def test_all_of_it_works_without_javascript(scripts_off, site):
     browser.get(f"{site.url}/ui")
 
     browser.find_element(By.ID, "q").send_keys("debian-03", Keys.ENTER)
-    assert names(browser) == ["debian-03"]
-    click_plain(browser, "tbody th.name > a")
-    browser.find_element(By.LINK_TEXT, "Edit").click()
-    browser.find_element(By.ID, "name").send_keys("-edited")
-    click_plain(browser, "[data-more]")
+    until(browser, lambda: names(browser) == ["debian-03"])
+    browser.find_element(By.CSS_SELECTOR, "tbody th.name > a").click()
+    until(browser, lambda: browser.find_element(By.LINK_TEXT, "Edit")).click()
+    until(browser, lambda: browser.find_element(By.ID, "name")).send_keys("-edited")
+    rows = len(browser.find_elements(By.CSS_SELECTOR, ".pair"))
+    browser.find_element(By.CSS_SELECTOR, "[data-more]").click()
+    until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, ".pair")) > rows)
     browser.find_element(By.ID, "name").send_keys("-twice", Keys.ENTER)
-    assert "debian-03-edited-twice is changed" in browser.find_element(By.CSS_SELECTOR, ".notice").text
+    until(browser, lambda: "debian-03-edited-twice is changed" in notice(browser))
     browser.find_element(By.LINK_TEXT, "Delete …").click()
-    click_plain(browser, "button.danger")
-    assert "is deleted" in browser.find_element(By.CSS_SELECTOR, ".notice").text
-    click_plain(browser, "#chip-status")
-    browser.find_element(By.LINK_TEXT, "saving").click()
-    assert names(browser) == ["fedora-07"] or names(browser) == ["ubuntu-07"]
+    until(browser, lambda: browser.find_element(By.CSS_SELECTOR, "button.danger")).click()
+    until(browser, lambda: "is deleted" in notice(browser))
+    browser.find_element(By.ID, "chip-status").click()
+    until(browser, lambda: browser.find_element(By.LINK_TEXT, "saving")).click()
+    until(browser, lambda: names(browser) == ["ubuntu-07"])
     browser.find_element(By.LINK_TEXT, "Dashboard").click()
-    assert "60" not in browser.find_element(By.CSS_SELECTOR, ".tiles").text.split()[1:2]
+    until(browser, lambda: browser.find_element(By.CSS_SELECTOR, ".tiles dd").text == "59")
 
 
-def click_plain(browser, selector):
-    browser.find_element(By.CSS_SELECTOR, selector).click()
+def until(browser, condition):
+    """What ``condition`` returns once that is true, asked again while a page gives way to the next."""
+    passing = (NoSuchElementException, StaleElementReferenceException)
+    return WebDriverWait(browser, 60, 0.05, passing).until(lambda _: condition())
+
+
+def notice(browser):
+    return browser.find_element(By.CSS_SELECTOR, ".notice").text
 
 
 def test_signing_in_and_out_with_a_token(browser, start_server, database_path):

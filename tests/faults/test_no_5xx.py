@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from openapi import DOCUMENT, operations, require_promised
 from werkzeug.test import run_wsgi_app
 
-import models
+import database
 import tokens
 from config import read_settings
 from faults.conftest import IS_TORTURE, rounds
@@ -218,8 +218,8 @@ def small_server(start_server, database_path, flavor):
     running = start_server(**FLAVORS[flavor], server__workers=1)
     headers = identity("admin")
     if flavor == "token":
-        models.open_database(read_settings(environment(database_path)).database)
-        with closing(models.database):
+        database.open_database(read_settings(environment(database_path)).database)
+        with closing(database.database):
             headers = tokens_of(["admin"])["admin"]
     register_known_images(lambda method, path, body: running.request(method, path, body, headers)[0])
     # What it logs of malformed requests fills a pipe that nobody reads, and then it would wait.

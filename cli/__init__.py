@@ -13,7 +13,7 @@ from cli.registering import create_image, update_image
 from cli.restoring import restore_database
 from cli.scanning import scan_images
 from cli.sharing import share_image, unshare_image
-from cli.showing import show_one
+from cli.showing import show_history, show_one
 from cli.syncing import sync
 from cli.tokens import manage_tokens
 from cli.verifying import verify_images
@@ -21,6 +21,7 @@ from cli.verifying import verify_images
 COMMANDS = (
     list_images,
     show_one,
+    show_history,
     create_image,
     update_image,
     delete_images,

@@ -108,6 +108,10 @@ def options(settings):
 def examine_file(path, troubles):
     """Tell of the file; whether it can be asked."""
     pairs = [("file", os.path.abspath(path))]
+    if os.path.exists(path) and not os.path.isfile(path):
+        troubles.append(f"{path} is no file: set [database] connection to one.")
+        section("database", pairs)
+        return False
     if not os.path.isfile(path):
         troubles.append("There is no database yet: make run, or any command such as list, creates it.")
         section("database", pairs)
@@ -163,6 +167,10 @@ def remedy(path, faults):
         return "Start the server, or run any command such as list: that brings the database to this version."
     if "newer version" in faults[0]:
         return "Run the newer version of the registry that wrote this file."
+    if faults[0] == "is empty":
+        return (
+            "Any command such as list makes a registry of it. If it had images, restore a backup: restore FILE --force."
+        )
     if "another application" in faults[0] or "not a SQLite" in faults[0]:
         return f"{path} is not a registry's database: set [database] connection to one that is."
     if "cannot be read" in faults[0]:

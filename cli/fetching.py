@@ -10,6 +10,7 @@ import click
 import orjson
 
 from cli import streams
+from cli.locating import SAFE
 from cli.streams import INDEX_PATH, StreamError
 from cli.words import cleaned
 from guard import is_loopback
@@ -18,7 +19,6 @@ MOST_DOCUMENT_BYTES = 128 * 1024 * 1024
 MOST_REDIRECTS = 5
 SECONDS = 60
 BLOCK_BYTES = 1024 * 1024
-SAFE = "/-._~!$&'()*+,;=:@"
 
 
 class FetchError(Exception):

@@ -1,9 +1,13 @@
-"""``show``: one image, whole."""
+"""``show`` and ``history``: one image, whole, and what was changed of it."""
 
 import click
 
+from cli import screens
 from cli.client import image_argument, with_client
-from cli.images import how_of, output_options, show_image
+from cli.images import how_of, output_options, show_image, text_of
+from cli.words import cleaned, human_time
+
+TITLES = ("WHEN", "WHAT", "WHO", "CHANGES")
 
 
 @click.command("show")
@@ -25,3 +29,48 @@ def show_one(client, image, secrets, as_json, quiet):
     record = client.find(image)
     members = client.members(record["id"]) if how is None else []
     show_image(record, members, how, is_secret_shown=secrets)
+
+
+@click.command("history")
+@image_argument()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, as the API has it.")
+@with_client
+def show_history(client, image, as_json):
+    """Say what was changed of IMAGE, when and by whom, the newest first.
+
+    It is for the image's owner and admins; as much is kept as [api] image_history_limit says. Off a terminal this is a
+    line of tab-separated values for each change: its time, what was done, the tenant, whether by an admin, the changes.
+
+    \b
+    Example:
+      $ flask --app registry history debian-13
+    """
+    entries = client.history(client.find(image)["id"])
+    if as_json:
+        screens.echo_json_array(entries)
+    elif not screens.is_terminal():
+        screens.echo_lines("\t".join(map(cleaned, plain(entry))) for entry in entries)
+    elif entries:
+        screens.echo_lines(screens.Table(TITLES, flexible="CHANGES").lines(map(row_of, entries)))
+    else:
+        screens.echo("Nothing is kept.", err=True)
+
+
+def plain(entry):
+    by = entry["by"]
+    return entry["at"], entry["action"], by["tenant"] or "", text_of(by["is_admin"]), "; ".join(changes_of(entry))
+
+
+def row_of(entry):
+    by = entry["by"]
+    who = by["tenant"] or ("an admin" if by["is_admin"] else "")
+    texts = (human_time(entry["at"]), entry["action"], who, "; ".join(changes_of(entry)))
+    return dict(zip(TITLES, texts, strict=True))
+
+
+def changes_of(entry):
+    """name: from → to, of each change; nothing stands for what was not there."""
+    for change in entry["changes"]:
+        name = f"{change['field']} {change['name']}" if "name" in change else change["field"]
+        told = [text_of(change.get(side)) for side in ("from", "to")]
+        yield f"{name}: {' → '.join(told)}" if change.keys() & {"from", "to"} else name

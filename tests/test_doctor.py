@@ -138,3 +138,20 @@ def test_on_a_terminal_it_has_heads_and_says_that_all_is_well(folder, database):
         *("version", "options", "database", "images", "speed"),
         "All is well.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("make", "advice"),
+    [
+        (lambda path: path.touch(), "Any command such as list makes a registry of it."),
+        (lambda path: path.mkdir(), "mine.db is no file: set [database] connection to one."),
+    ],
+    ids=["empty", "folder"],
+)
+def test_what_is_no_database_yet_is_told_from_what_was_one(folder, make, advice):
+    make(folder.path / "mine.db")
+
+    code, output, _ = folder.run("doctor")
+
+    assert code == 1
+    assert advice in facts(output)["what to do"]["1"]

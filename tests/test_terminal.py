@@ -493,3 +493,23 @@ def test_a_refusal_is_one_line(folder, code, arguments, reason):
     assert (found, output) == (code, "")
     assert errors.startswith(f"Error: {reason}")
     assert errors.count("\n") == 1
+
+
+# history
+
+
+def test_history_says_what_was_changed_and_shows_no_orders_to_the_terminal(folder, create):
+    create("x", "-p", "a=1")
+    folder.get("update", "x", "--name", "y", "-p", f"a={EVIL}", "--location", "https://user:secret@host/x")
+    folder.get("share", "y", "acme")
+
+    lines = [line.split("\t") for line in folder.get("history", "y").splitlines()]
+    _code, shown = folder.shown("history", "y", columns=200)
+    entries = json.loads(folder.get("history", "y", "--json"))
+
+    assert [line[1:4] for line in lines] == [[what, "", "true"] for what in ("shared", "updated", "created")]
+    assert lines[1][4] == f"name: x → y; property a: 1 → {ESCAPED}; locations"
+    assert [entry["action"] for entry in entries] == ["shared", "updated", "created"]
+    assert plain(shown).splitlines()[0].split() == ["WHEN", "WHAT", "WHO", "CHANGES"]
+    assert "member acme:  → false" in shown
+    assert "secret" not in shown + str(lines) + str(entries)

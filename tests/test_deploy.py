@@ -73,6 +73,11 @@ def test_the_service_is_exposed_to_little_by_systemd_s_own_measure(units):
     assert exposure <= MOST_EXPOSED
 
 
+def test_systemd_does_not_break_off_a_start_that_brings_a_large_database_up():
+    """Broken off, it begins anew at the next start: with systemd's 90 seconds it might never come to its end."""
+    assert dict(settings_of(UNITS[0]))["TimeoutStartSec"] == "infinity"
+
+
 def test_the_units_set_options_that_exist_and_listen_where_the_default_does():
     service, socket_unit = map(settings_of, UNITS)
     variables = re.findall(r"REGISTRY_[A-Z_]+", " ".join(value for name, value in service if name == "Environment"))

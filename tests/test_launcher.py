@@ -24,7 +24,7 @@ def project(tmp_path_factory):
     root = tmp_path_factory.mktemp("a clone") / "image registry"
     root.mkdir()
     for path in ROOT.iterdir():
-        if path.name in ("cli", "migrations", "ui") and path.is_dir():
+        if (path / "__init__.py").exists():
             shutil.copytree(path, root / path.name, ignore=shutil.ignore_patterns("__pycache__"))
         elif path.suffix == ".py" or path.name == "registry":
             shutil.copy2(path, root / path.name)

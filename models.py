@@ -186,8 +186,7 @@ class Image(Table):
         """
         with writing():
             row = cls.find_changeable(image_id, context)
-            if not context.is_admin:
-                raise Forbidden("Only an admin may undelete images.")
+            context.require_admin()
             require_match(row, tags)
             if not row["deleted"]:
                 return row
@@ -196,7 +195,8 @@ class Image(Table):
                 is_there = any(status == "active" for *_, status in parts.locations)
                 columns["status"] = "active" if is_there else "queued"
             changed = cls.write(row, columns, parts)
-            history.note(row["pk"], changed["updated_at"], "undeleted", context, [], api.image_history_limit)
+            entry = history.differences(row, changed, parts, parts)
+            history.note(row["pk"], changed["updated_at"], "undeleted", context, entry, api.image_history_limit)
             return changed
 
     @classmethod

@@ -138,7 +138,12 @@ def is_found(record, text):
     asked, beginning = words(text), text.strip().lower()
     if not asked:
         return True
-    if 4 <= len(beginning) <= 36 and set(beginning) <= HEXADECIMAL and record["id"].startswith(beginning):
+    spellings = (record["id"], record["id"].replace("-", ""))
+    if (
+        len(beginning) >= 4
+        and set(beginning) <= HEXADECIMAL
+        and any(spelling.startswith(beginning) for spelling in spellings)
+    ):
         return True
     values = [value for _, value in sorted(record["properties"].items()) if value]
     present = words(" ".join([record["name"] or "", *values])[:SEARCHED_CHARACTERS])

@@ -149,7 +149,20 @@ TOGETHER = [
     ("q", "is_public", "status"),
 ]
 # What a search does not look at, and the language of FTS5.
-BESIDE_WORDS = ("{}", " {}", "{}*", '"{}"', "-{}", "({})", "NOT {}", "{} OR x", "^{}", "text:{}", "NEAR({})", "{}\u0301")
+BESIDE_WORDS = (
+    "{}",
+    " {}",
+    "{}*",
+    '"{}"',
+    "-{}",
+    "({})",
+    "NOT {}",
+    "{} OR x",
+    "^{}",
+    "text:{}",
+    "NEAR({})",
+    "{}\u0301",
+)
 
 
 @st.composite
@@ -202,13 +215,16 @@ def near_text(text):
 
 def searches(target):
     """Beginnings of the image's words or its id, or what lies beside them."""
-    words = list_model.words(" ".join([target["name"] or "x", *(value or "" for value in target["properties"].values())]))
+    words = list_model.words(
+        " ".join([target["name"] or "x", *(value or "" for value in target["properties"].values())])
+    )
     whole = st.sampled_from(words or ["x"])
     word = st.one_of(whole, whole, st.tuples(whole, st.integers(1, 9)).map(lambda pair: pair[0][: pair[1]]), texts)
     spelled = st.tuples(st.sampled_from(BESIDE_WORDS), word).map(lambda pair: pair[0].format(pair[1][:300]))
     several = st.lists(word.map(lambda text: text[:300]), min_size=1, max_size=3).map(" ".join)
     ids = st.integers(3, 37).map(lambda length: f"{target['id']}0"[:length])
-    chosen = st.one_of(several, several, spelled, ids, ids.map(str.upper), ids.map(lambda text: f" {text} "))
+    bare = st.integers(3, 33).map(lambda length: f"{target['id'].replace('-', '')}0"[:length])
+    chosen = st.one_of(several, several, spelled, ids, ids.map(str.upper), ids.map(lambda text: f" {text} "), bare)
     return chosen.filter(lambda text: len({*list_model.words(text)}) <= 16)
 
 

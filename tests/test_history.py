@@ -1,4 +1,4 @@
-"""GET /images/<id>/history: what each change leaves, who did it, and how much is kept. test_rights.py has who sees it."""
+"""GET /images/<id>/history: what each change leaves, who did it, how much is kept. test_rights.py has who sees it."""
 
 import pytest
 from conftest import IMAGE, identity

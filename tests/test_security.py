@@ -31,6 +31,9 @@ FIXED = {
     "tokens.py": {"FIND", "INSERT", "LIST", "patience"},
     "migrations/0005_tokens.py": {"', '.join(columns)"},
     "checks.py": {
+        "COLUMNS_OF_INDEX",
+        "statement",
+        "', '.join(CHANGE_COLUMNS)",
         "', '.join(names)",
         "MOST_PROBLEMS",
         "columns",
@@ -38,6 +41,9 @@ FIXED = {
         "table",
     },
     "cli/checking.py": {
+        "STORE_WORDS",
+        "FIND_CHANGES",
+        "', '.join(CHANGE_COLUMNS)",
         "', '.join(models.COLUMNS)",
         "assignments",
     },

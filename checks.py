@@ -71,7 +71,7 @@ RULES = (
 
 
 class Fault(NamedTuple):
-    """What does not hold. ``pk`` is an image's; ``mends`` what mends it: documents, rows (trusted), index, or nothing."""
+    """What does not hold. ``pk`` is an image's; ``mends`` says what does: documents, rows, index, or nothing."""
 
     text: str
     pk: int | None = None

@@ -34,8 +34,9 @@ LARGE, MOST_PAGES = 10_000, 6
 # What chooses a query's plan must not change its answer: plans.FEW, SORTED, SELDOM as they are, and such that rare
 # filters, filters that seldom meet, and scans come up among few images. Then how many images are counted.
 CHOSEN = ((plans, "FEW"), (plans, "SORTED"), (plans, "SELDOM"), (lists, "MOST_COUNTED"))
-CHOICES = [(plans.FEW, plans.SORTED, plans.SELDOM, 10_000), (2, 100_000, 301, 3), (2, 3, 301, 1), (0, 1, 301, 100)]
-CHOICES += [(0, 1, 0, 10_000)]
+CHOSEN += ((plans, "LOOKED_AHEAD"),)
+CHOICES = [(plans.FEW, plans.SORTED, plans.SELDOM, 10_000, 3000), (2, 100_000, 301, 3, 3), (2, 3, 301, 1, 0)]
+CHOICES += [(0, 1, 301, 100, 20), (0, 1, 0, 10_000, 3000), (0, 1, 301, 9, 1)]
 SORT_KEYS = ("id", "name", "status", "disk_format", "container_format", "size", "created_at", "updated_at")
 STATUSES = ("active", "queued", "saving", "killed", "pending_delete", "deleted", "deactivated")
 FORMATS = [("qcow2", "bare"), ("raw", "bare"), ("raw", "ovf"), ("ami", "ami"), (None, "bare"), ("iso", None)]

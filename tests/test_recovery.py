@@ -21,6 +21,7 @@ import models
 import plans
 import search
 from cli import purging
+from documents import words_of
 
 SECRET = "swift+https://user:secret@store/1"
 WELL = "checked {} images: all is well\n"
@@ -465,6 +466,34 @@ def test_a_database_of_every_version_opens_and_keeps_all(run, make_client, datab
     assert image["location_data"] == [{"url": "file:///x", "metadata": {"a": 1}, "status": "active"}]
     models.database.close()
     assert run("check")[0] == 0
+
+
+def test_the_words_of_all_images_are_those_of_the_rule_once_they_are_migrated(tmp_path):
+    path, texts = tmp_path / "old.db", ["Café İst ﬁ", "a_b-C 12.04", "名前 x", "x" * 4090 + " cut off", "", None]
+    make_version(path, "0005_tokens")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(image)") if name not in ("pk", "id")]
+        for number, text in enumerate(texts):
+            copied = f"INSERT INTO image (id, {', '.join(columns)}) SELECT ?, {', '.join(columns)} FROM image LIMIT 1"
+            pk = connection.execute(copied, [f"0000000{number}-0000-4000-8000-000000000000"]).lastrowid
+            connection.execute("UPDATE image SET name = ? WHERE pk = ?", (text, pk))
+            for name, value in (("z", "LAST"), ("a", text), ("é", "İ"), ("n", None), ("e", "")):
+                connection.execute("INSERT INTO property VALUES (?, ?, ?, '')", (pk, name, value))
+
+    database = migrations.SqliteDatabase(str(path), pragmas={"journal_mode": "wal"})
+    with database.atomic("IMMEDIATE"):
+        migrations.run(database)
+    database.close()
+
+    with closing(sqlite3.connect(path)) as connection:
+        for pk, name, stored in connection.execute(
+            "SELECT pk, name, text FROM image LEFT JOIN words ON image_id = pk"
+        ).fetchall():
+            properties = dict(
+                connection.execute("SELECT name, value FROM property WHERE image_id = ? ORDER BY name", (pk,))
+            )
+            assert stored == words_of({"name": name}, properties)
+        assert list(checks.index_faults(connection)) == []
 
 
 KILL = """

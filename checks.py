@@ -11,7 +11,17 @@ from urllib.parse import quote
 
 import orjson
 
-from documents import TOKEN_COLUMNS, VISIBILITIES, documents_of, is_paired, member_digest, token_digest
+from documents import (
+    CHANGE_COLUMNS,
+    TOKEN_COLUMNS,
+    VISIBILITIES,
+    change_digest,
+    documents_of,
+    is_paired,
+    member_digest,
+    token_digest,
+    words_of,
+)
 
 APPLICATION_ID = 0x494D5247  # "IMRG" in the file's header: what tells a registry from other SQLite files
 PAGES_AT_ONCE = 2000
@@ -20,6 +30,22 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}")
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 DERIVED = ("shelf", "brief", "document", "location_document", "digest")
 NUMBERS = ("size", "virtual_size", "min_disk", "min_ram", "revision")
+# FTS5 compares its index with the words only by an INSERT: into a copy, that nothing is written to the file.
+COLUMNS_OF_INDEX = (
+    "fts5(text, content = 'words', content_rowid = 'image_id', detail = none,"
+    " columnsize = 0, prefix = '1 2 3 4 5 6 7 8', tokenize = 'ascii')"
+)
+INDEX = f"CREATE VIRTUAL TABLE search USING {COLUMNS_OF_INDEX}"
+INDEX_VERSION = ("version", 4)
+COPY_OF_INDEX = (
+    "CREATE TEMP VIEW words AS SELECT image_id, text FROM main.words"
+    " WHERE image_id <= (SELECT up_to FROM main.indexed)",
+    f"CREATE VIRTUAL TABLE temp.search USING {COLUMNS_OF_INDEX}",
+    *("DELETE FROM temp.search_data", "INSERT INTO temp.search_data SELECT * FROM main.search_data"),
+    *("DELETE FROM temp.search_idx", "INSERT INTO temp.search_idx SELECT * FROM main.search_idx"),
+    *("DELETE FROM temp.search_config", "INSERT INTO temp.search_config SELECT * FROM main.search_config"),
+    "INSERT INTO temp.search(search, rank) VALUES ('integrity-check', 1)",
+)
 
 
 # (column, what it must be, whether a row's is): what neither SQLite's own constraints nor the documents say.
@@ -45,7 +71,7 @@ RULES = (
 
 
 class Fault(NamedTuple):
-    """What does not hold. ``pk`` is an image's; ``mends`` what puts it right: documents, rows (trusted), or nothing."""
+    """What does not hold. ``pk`` is an image's; ``mends`` says what does: documents, rows, index, or nothing."""
 
     text: str
     pk: int | None = None
@@ -140,15 +166,20 @@ def record_faults(connection, show=lambda done: None):
             ("property", "image_id, name, value, created_at", "name"),
             ("location", "image_id, url, metadata, status, position", "position"),
             ("member", "image_id, member, can_share, digest", "member"),
+            ("words", "image_id, text", "image_id"),
+            ("change", f"{', '.join(CHANGE_COLUMNS)}, digest", "number"),
         )
     ]
     for done, values in enumerate(images, 1):
         row = dict(zip(names, values, strict=True))
-        properties, locations, members = (following.of(row["pk"]) for following in followers)
-        yield from image_faults(row, properties, locations)
+        properties, locations, members, words, changes = (following.of(row["pk"]) for following in followers)
+        faults = image_faults(row, properties, locations)
+        yield from faults or words_faults(row, properties, words)
         yield from member_faults(row, members)
+        yield from change_faults(row, changes)
         show(done)
     yield from token_faults(connection)
+    yield from index_faults(connection)
 
 
 class Following:
@@ -234,6 +265,24 @@ def as_object(text):
     )
 
 
+def words_faults(row, properties, words):
+    """Of a row that is what it should be."""
+    if words != [(words_of(row, {name: value for name, value, _ in properties}),)]:
+        text = f"image {row['id']}: the words that searches find it by are not its name's and properties'"
+        yield Fault(text, row["pk"], "documents")
+
+
+def change_faults(row, changes):
+    for number, *values, digest in changes:
+        entry = dict(zip(CHANGE_COLUMNS, (row["pk"], number, *values), strict=True))
+        try:
+            is_true = digest == change_digest(entry)
+        except TypeError:  # bytes that are no UTF-8
+            is_true = False
+        if not is_true:
+            yield Fault(f"image {row['id']}: the digest of an entry of its history does not fit it", row["pk"], "rows")
+
+
 def member_faults(row, members):
     for member, can_share, digest in members:
         try:
@@ -256,6 +305,30 @@ def token_faults(connection):
             is_true = False
         if not is_true:
             yield Fault(f"token {row['id']}: its digest does not fit its row: revoke it and create another")
+
+
+def index_faults(connection):
+    """The index must have the words of all images that it says it has, and no others."""
+    is_declared = connection.execute("SELECT sql FROM main.sqlite_master WHERE name = 'search'").fetchone() == (INDEX,)
+    is_set = connection.execute("SELECT k, v FROM search_config").fetchall() == [INDEX_VERSION]
+    is_marked = connection.execute("SELECT count(*) FROM indexed").fetchone() == (1,)
+    (query_only,) = connection.execute("PRAGMA query_only").fetchone()
+    connection.execute("PRAGMA query_only = 0")
+    try:
+        for statement in COPY_OF_INDEX:
+            connection.execute(statement)
+        is_true = is_declared and is_set and is_marked
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR):
+            raise
+        is_true = False
+    finally:
+        connection.execute("DROP TABLE IF EXISTS temp.search")
+        connection.execute("DROP VIEW IF EXISTS temp.words")
+        if query_only:
+            connection.execute("PRAGMA query_only = 1")
+    if not is_true:
+        yield Fault("the index of words is not of the images' words: searches can miss some", None, "index")
 
 
 def count_images(path):

@@ -34,6 +34,11 @@ class Context:
                 raise Forbidden("Only the image's owner or an admin may do this.")
             raise Unauthorized("Only the image's owner or an admin may do this, and you are anonymous.")
 
+    def require_admin(self) -> None:
+        """Raises Forbidden for others."""
+        if not self.is_admin:
+            raise Forbidden("Only an admin may do this.")
+
     def require_may_create(self) -> None:
         """Raises Unauthorized or Forbidden for those who cannot own an image."""
         self.require_may_write()

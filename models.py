@@ -186,8 +186,7 @@ class Image(Table):
         """
         with writing():
             row = cls.find_changeable(image_id, context)
-            if not context.is_admin:
-                raise Forbidden("Only an admin may undelete images.")
+            context.require_admin()
             require_match(row, tags)
             if not row["deleted"]:
                 return row

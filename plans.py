@@ -15,6 +15,9 @@ FEW = 500
 SORTED = 20_000
 # Whether filters seldom meet is judged by the newest images.
 SAMPLE, SELDOM = 300, 4
+# A search is walked in the list's order where the next so many images fill the page: words, names and times go
+# together, so that nothing else says what follows. Else what the index of words has is sorted, or looked for in a scan.
+LOOKED_AHEAD = 3000
 # For so long a process remembers how many pass a filter. It only chooses the plan, never the answer.
 REMEMBERED_SECONDS = 10
 REMEMBERED_FILTERS = 4096
@@ -40,8 +43,10 @@ CANDIDATES = {
     "member": "pk IN (SELECT image_id FROM member WHERE member = :tenant) AND +{shelf}",
 }
 # A search starts with what the index of words has, and with the newest images, whose words are not in it yet.
-FOUND = """SELECT rowid AS found FROM search WHERE search MATCH :q_match
-    UNION SELECT image_id FROM words WHERE image_id > (SELECT up_to FROM indexed) AND {words}"""
+GATHERED = "SELECT rowid AS found FROM search WHERE search MATCH :q_match"
+NEWEST_FOUND = "SELECT image_id FROM words WHERE image_id > (SELECT up_to FROM indexed) AND {words}"
+FOUND = f"{GATHERED} UNION {NEWEST_FOUND}"
+IN_IDS = "image.id >= :q_id AND image.id < :q_id || 'g'"
 FOUND_IDS = "UNION SELECT pk FROM image WHERE id >= :q_id AND id < :q_id || 'g'"
 SEARCHED = "EXISTS (SELECT 1 FROM words WHERE words.image_id = image.pk AND {words})"
 # So many property filters have a condition each, and may be where a query starts; the rest have one together: else each
@@ -133,17 +138,51 @@ def choose_driver(query, filters, parameters, shelf, audience):
     rarest, count = rarest_of(starts, parameters, shelf, FEW)
     if count < FEW:
         return rarest
-    if len(starts) > 1 or query.sort_key != "created_at" or query.search:
+    if query.search:
+        return choose_search(query, filters, starts, parameters, shelf)
+    if len(starts) > 1 or query.sort_key != "created_at":
         together = " AND ".join(condition for name in filters for condition in conditions_of(name, ""))
         # In the list's order no more should be walked than would be sorted.
         enough = max(SELDOM, query.limit * SAMPLE // SORTED)
         if is_of_late(query, parameters, shelf) or sampled(together, parameters, shelf) < enough:
             most = sorted_at_most()
             rarest, count = rarest_of(starts, parameters, shelf, most)
-            return rarest if count < most else next(filter(is_search, filters), "scan")
+            return rarest if count < most else "scan"
     if len(natural) < 2:
         return natural[0] if natural else "order"
     return min(natural, key=lambda name: sampled(*conditions_of(name, "")[:1], parameters, shelf))
+
+
+def choose_search(query, filters, starts, parameters, shelf):
+    """Where to start with a search that many pass, and each of the other filters too."""
+    together = " AND ".join(condition for name in filters for condition in conditions_of(name, ""))
+    if sampled_ahead(query, together, parameters, shelf) >= enough_ahead(query.limit):
+        return "order"
+    most = sorted_at_most()
+    rarest, count = rarest_of(starts, parameters, shelf, most)
+    return rarest if count < most else "scan"
+
+
+def enough_ahead(limit):
+    """A page, or so many that no more will be walked than would be sorted."""
+    return min(limit + 1, max(LOOKED_AHEAD * limit // SORTED, LOOKED_AHEAD // 20))
+
+
+def sampled_ahead(query, condition, parameters, shelf):
+    """How many of the next images in the list's order pass."""
+    columns, places = query.sort_columns, (":p0", ":p1", ":p2")
+    compare, position = "<" if query.sort_dir == "desc" else ">", ()
+    after = "1"
+    if "p0" in parameters:
+        position = tuple(parameters[place[1:]] for place in places[: len(columns)])
+        after = f"({', '.join(columns)}) {compare} ({', '.join(places[: len(columns)])})"
+        if position[0] is None:
+            after = f"{columns[0]} IS NULL AND (created_at, id) {compare} (:p1, :p2)"
+    order = ", ".join(f"{column} {query.sort_dir}" for column in columns)
+    ahead = f"FROM image INDEXED BY image_by_{query.sort_key} WHERE shelf = {shelf} AND {after} ORDER BY {order}"
+    statement = f"SELECT count(*) FROM (SELECT {condition} AS passes {ahead} LIMIT {LOOKED_AHEAD}) WHERE passes"
+    values = [value for name, value in parameters.items() if name[0] not in "mp"]
+    return recall((statement, *position, *values), statement, parameters)
 
 
 def rarest_of(starts, parameters, shelf, most):
@@ -193,6 +232,9 @@ def count_few(name, parameters, shelf, most):
     if name in SPARSE_FILTERS and not parameters[f"f_{name}"]:
         return most
     key = (name, shelf, most, *(parameters.get(part) for part in parts_of(name)))
+    if is_search(name) and most < sorted_at_most():
+        # To find the first can take nearly as long as to count them all: it is done once.
+        return min(count_few(name, parameters, shelf, sorted_at_most()), most)
     if is_search(name):
         source = f"({found(name).replace('UNION', 'UNION ALL')})"
     elif name.startswith("property "):
@@ -279,10 +321,16 @@ def words_condition(name):
     return " AND ".join(f"instr(text, :q{number})" for number in range(int(name.split()[1])))
 
 
+def gathered(name):
+    """The condition of a search for who looks at all images: what passes is found once, before."""
+    condition = f"image.pk IN ({GATHERED}) OR image.pk IN ({NEWEST_FOUND.format(words=words_condition(name))})"
+    return f"({condition} OR {IN_IDS})" if name.endswith(" id") else f"({condition})"
+
+
 def searched(name):
     """The condition of a search."""
     condition = SEARCHED.format(words=words_condition(name))
-    return f"({condition} OR image.id >= :q_id AND image.id < :q_id || 'g')" if name.endswith(" id") else condition
+    return f"({condition} OR {IN_IDS})" if name.endswith(" id") else condition
 
 
 def filter_conditions(branch, filters):
@@ -299,7 +347,7 @@ def conditions_of(name, driver):
     if name == "all" or driver in (name, BOUND_STARTS.get(name, name)):
         return []
     if is_search(name):
-        return [searched(name)]
+        return [gathered(name) if driver == "scan" else searched(name)]
     if name == "own":
         return ["+owner = :tenant"]
     if name in BOUNDS:

@@ -163,6 +163,7 @@ def list_shared_images(member_id):
 def undelete_image(image_id):
     """Take back that it was deleted."""
     Image.require_changeable(image_id, request.context)
+    request.context.require_admin()
     read_json(is_required=False)
     return answer_record(Image.restore(image_id, request.context, request.settings.api, matching_tags()))
 

@@ -13,7 +13,8 @@ INSERT = "INSERT INTO words (image_id, text) VALUES (?, ?)"
 INDEX = """INSERT INTO search(rowid, text)
     SELECT image_id, text FROM words WHERE image_id > (SELECT up_to FROM indexed) ORDER BY image_id"""
 MARK = "UPDATE indexed SET up_to = (SELECT coalesce(max(image_id), 0) FROM words)"
-BEGINNING_OF_AN_ID = re.compile(r"[0-9a-f-]{4,36}")
+BEGINNING_OF_AN_ID = re.compile(r"[0-9a-f]{4,32}|(?=.*-)[0-9a-f-]{4,36}")
+ID_PARTS = ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))
 MOST_WORDS = 16
 
 
@@ -34,8 +35,14 @@ def parse_search(text):
     words = tuple(dict.fromkeys(words_in(text)))
     if len(words) > MOST_WORDS:
         raise ValueError
-    beginning = text.strip().lower()
-    return Search(words, beginning if BEGINNING_OF_AN_ID.fullmatch(beginning) else None) if words else None
+    return Search(words, id_beginning(text.strip().lower())) if words else None
+
+
+def id_beginning(text):
+    """What ids begin with, as they are written, or None: hyphens may be left out, all or none."""
+    if not BEGINNING_OF_AN_ID.fullmatch(text):
+        return None
+    return text if "-" in text else "-".join(filter(None, (text[start:end] for start, end in ID_PARTS)))
 
 
 def store_words(pk, text):
@@ -53,3 +60,11 @@ def index_words():
     """Put the words of new images into the index; within a transaction."""
     execute(INDEX, ())
     execute(MARK, ())
+
+
+def rebuild_index():
+    """Make it anew of all words; within a transaction, that holds up other writers (a million images: ten seconds)."""
+    execute("INSERT OR REPLACE INTO search_config VALUES ('version', 4)", ())
+    execute("INSERT INTO search(search) VALUES ('rebuild')", ())
+    execute("DELETE FROM indexed", ())
+    execute("INSERT INTO indexed SELECT coalesce(max(image_id), 0) FROM words", ())

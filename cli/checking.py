@@ -10,14 +10,17 @@ import checks
 import database
 import migrations
 import models
+import search
 from cli import files
 from cli.progress import progress_bar
-from documents import documents_of, member_digest
+from documents import CHANGE_COLUMNS, change_digest, documents_of, member_digest, words_of
 from models import Location, Property
 
 MOST_SHOWN = 100
 SHOWN_EVERY = 1000
 REBUILT_AT_ONCE = 100
+STORE_WORDS = "INSERT INTO words VALUES (?, ?) ON CONFLICT (image_id) DO UPDATE SET text = excluded.text"
+FIND_CHANGES = f"SELECT {', '.join(CHANGE_COLUMNS)} FROM change WHERE image_id = ?"
 
 
 @click.command("check")
@@ -41,6 +44,10 @@ def check_database(rebuild, trust_rows):
     if pks:
         click.echo(f"rebuilding documents and digests of {len(pks)} images", err=True)
         rebuild_images(pks, trust_rows)
+    if pks or (rebuild and ("index", None) in found.mendable):
+        # Words that were other than the index's have been taken out of it since, which leaves it broken.
+        with database.writing():
+            search.rebuild_index()
         with files.told_in_one_line(path):
             found = look(path)
     if found.count:
@@ -108,13 +115,28 @@ def rebuild_image(pk, trust_rows):
     derived = documents_of(row, properties, locations)
     if row["digest"] != derived["digest"] and not trust_rows:
         return
+    database.execute(STORE_WORDS, (pk, words_of(row, properties)))
     if any(row[name] != derived[name] for name in derived):
         nonce = models.new_nonce()
         derived = documents_of(row | {"nonce": nonce}, properties, locations) | {"nonce": nonce}
         assignments = ", ".join(f"{name} = :{name}" for name in derived)
         database.execute(f"UPDATE image SET {assignments} WHERE pk = :pk", derived | {"pk": pk})
     if trust_rows:
-        members = database.execute("SELECT member, can_share FROM member WHERE image_id = ?", (pk,)).fetchall()
-        for member, can_share in members:
-            digest = member_digest(pk, member, can_share)
-            database.execute("UPDATE member SET digest = ? WHERE image_id = ? AND member = ?", (digest, pk, member))
+        trust_members(pk)
+        trust_changes(pk)
+
+
+def trust_members(pk):
+    for member, can_share in database.execute(
+        "SELECT member, can_share FROM member WHERE image_id = ?", (pk,)
+    ).fetchall():
+        digest = member_digest(pk, member, can_share)
+        database.execute("UPDATE member SET digest = ? WHERE image_id = ? AND member = ?", (digest, pk, member))
+
+
+def trust_changes(pk):
+    """What cannot be read as a change is none."""
+    database.execute("DELETE FROM change WHERE image_id = ? AND NOT json_valid(changes)", (pk,))
+    for values in database.execute(FIND_CHANGES, (pk,)).fetchall():
+        digest = change_digest(dict(zip(CHANGE_COLUMNS, values, strict=True)))
+        database.execute("UPDATE change SET digest = ? WHERE image_id = ? AND number = ?", (digest, *values[:2]))

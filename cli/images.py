@@ -7,7 +7,8 @@ import sys
 import click
 
 from cli import screens
-from cli.words import cleaned, human_size, human_time, masked
+from cli.words import cleaned, human_size, human_time
+from masking import masked
 
 TITLES = ("ID", "NAME", "STATUS", "FORMAT", "SIZE", "VISIBILITY", "OWNER", "CREATED")
 DROPPED = ("OWNER", "CREATED", "FORMAT", "VISIBILITY", "SIZE", "STATUS")

@@ -18,7 +18,7 @@ TITLES = ("WHEN", "WHAT", "WHO", "CHANGES")
 def show_one(client, image, secrets, as_json, quiet):
     """Show all that is known of IMAGE: its id, its name, or the beginning of its id that no other has.
 
-    Passwords within locations are hidden (user:***@) without --secrets; --json is the API's record, as it is.
+    What opens a location, such as a password, is shown as ••• without --secrets; --json is the API's record, as it is.
 
     \b
     Example:

@@ -3,7 +3,6 @@
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from urllib.parse import urlsplit
 
 import click
 
@@ -56,21 +55,6 @@ def human_time(text, now=None):
     count = int(span // unit)
     words = f"{count} {name}{'s' if count > 1 else ''}"
     return f"{words} ago" if seconds > 0 else f"in {words}"
-
-
-def masked(url):
-    """The URL without its password; what carries a secret in its query is masked too."""
-    if not url:
-        return url
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "***"
-    userinfo, at, place = parts.netloc.rpartition("@")
-    if at:
-        user, colon, _ = userinfo.partition(":")
-        parts = parts._replace(netloc=f"{user if colon else ''}{colon}***@{place}" if userinfo else f"@{place}")
-    return parts._replace(query="***" if parts.query else "").geturl()
 
 
 class Size(click.ParamType):

@@ -1,5 +1,6 @@
 """GET /images and /images/detail as the contract has them, slow and obvious: filter all records, sort, cut."""
 
+import unicodedata
 from datetime import UTC, datetime
 
 BRIEF_FIELDS = ("id", "name", "size", "disk_format", "container_format", "checksum")
@@ -8,6 +9,8 @@ SAME_TEXT = ("name", "status", "disk_format", "container_format", "checksum", "o
 SAME_NUMBER = ("min_ram", "min_disk")
 TRUE_WORDS = ("true", "1", "yes")
 DEFAULT_LIMIT = MOST = 1000
+SEARCHED_CHARACTERS = 4096
+HEXADECIMAL = set("0123456789abcdef-")
 
 
 class UnknownMarker(Exception):
@@ -36,8 +39,7 @@ class Asker:
 
 def pages(records, query, caller):
     """[[record]] of all pages from the query's marker on, the last one maybe short or empty. Raises UnknownMarker."""
-    asker = Asker(caller)
-    listed = [record for record in records if is_listed(record, query, asker)]
+    asker, listed = Asker(caller), all_listed(records, query, caller)
     in_order = sorted(listed, key=place_by(query), reverse=query.get("sort_dir", "desc") == "desc")
     if "marker" in query:
         in_order = after(marked(records, query["marker"], asker), in_order, query)
@@ -45,6 +47,11 @@ def pages(records, query, caller):
     if limit == 0:
         return [[]]
     return [in_order[start : start + limit] for start in range(0, len(in_order), limit)] or [[]]
+
+
+def all_listed(records, query, caller):
+    """What is on all pages together, in no order."""
+    return [record for record in records if is_listed(record, query, Asker(caller))]
 
 
 def shown(record, path, caller):
@@ -119,9 +126,35 @@ def passes(record, name, text):
         return record["size"] is not None and record["size"] <= int(text)
     if name == "changes-since":
         return moment(record["updated_at"]) > moment(text)
+    if name == "q":
+        return is_found(record, text)
     if name.startswith("property-"):
         return record["properties"].get(name.removeprefix("property-")) == text
     return True
+
+
+def is_found(record, text):
+    """Whether each word of the text begins one of the record's, or the text its id; no word asks for nothing."""
+    asked, beginning = words(text), text.strip().lower()
+    if not asked:
+        return True
+    spellings = (record["id"], record["id"].replace("-", ""))
+    if (
+        len(beginning) >= 4
+        and set(beginning) <= HEXADECIMAL
+        and any(spelling.startswith(beginning) for spelling in spellings)
+    ):
+        return True
+    values = [value for _, value in sorted(record["properties"].items()) if value]
+    present = words(" ".join([record["name"] or "", *values])[:SEARCHED_CHARACTERS])
+    return all(any(word.startswith(beginning) for word in present) for beginning in asked)
+
+
+def words(text):
+    """Runs of letters and digits, without case, accents, and other ways to write the same."""
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    bare = "".join(letter for letter in decomposed if not unicodedata.combining(letter)).casefold()
+    return "".join(letter if letter.isalnum() else " " for letter in bare).split()
 
 
 def is_true(word):

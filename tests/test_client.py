@@ -9,7 +9,6 @@ import pytest
 from conftest import IMAGE, free_port
 
 from cli.client import id_prefix, without_userinfo
-from cli.words import masked
 
 ID = "0f3c9d1e-5b7a-4f0e-8c2d-6a1b9e8f7a6{}"
 
@@ -250,24 +249,6 @@ def test_a_database_that_cannot_be_used_is_5_in_one_line(folder):
     assert folder.run("list") == (5, "", expected)
     code, _, errors = folder.run("list", REGISTRY_DATABASE_CONNECTION="sqlite:///missing/registry.db")
     assert (code, errors.count("\n")) == (5, 1)
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("file:///srv/x.qcow2", "file:///srv/x.qcow2"),
-        ("https://host/x", "https://host/x"),
-        ("swift+https://account:user:key@host/x", "swift+https://account:***@host/x"),
-        ("s3://key@bucket/x", "s3://***@bucket/x"),
-        ("https://u:p@ss@host/x", "https://u:***@host/x"),
-        ("https://host/x?X-Amz-Signature=1", "https://host/x?***"),
-        ("rbd://cluster/pool/image/snap", "rbd://cluster/pool/image/snap"),
-        ("http://[broken", "***"),
-        (None, None),
-    ],
-)
-def test_a_location_is_shown_without_its_secrets(url, shown):
-    assert masked(url) == shown
 
 
 @pytest.mark.parametrize(

@@ -289,6 +289,17 @@ def test_any_number_of_property_filters_is_one_statement_of_bounded_length(clien
     assert lists.page_statement.cache_info().currsize == 1
 
 
+def test_more_property_filters_than_a_statement_takes_are_refused_and_no_error_of_the_server(client, make_image):
+    image = make_image(is_public=True, properties={f"p{number}": "x" for number in range(500)})
+    filters = [f"property-p{number}=x" for number in range(501)]
+
+    most = client.get(f"/images?{'&'.join(filters[:500])}")
+    more = client.get(f"/images?{'&'.join(filters)}")
+
+    assert [shown["id"] for shown in most.json["images"]] == [image["id"]]
+    assert (more.status_code, more.json["errors"]) == (400, {"property-": ["Must not be more than 500 filters."]})
+
+
 def test_a_head_is_read_once_however_small_the_pieces_of_its_body():
     near, far = socket.socketpair()
     head = b"PUT /images HTTP/1.1\r\nX-Long: " + b"x" * 30000 + b"\r\nContent-Length: 3\r\n\r\n"

@@ -12,10 +12,24 @@ from conftest import ROOT, clean_environment
 EVERYTHING_BELOW = (
     *("errors", "config", "schemas", "context", "documents", "checks", "mounts", "models", "queries", "plans", "lists"),
     *("database", "tokens", "limits", "guard", "search", "history", "web", "fence", "serving", "migrations", "cli"),
-    *("version", "stopwatch", "board", "logs", "monitoring", "reference"),
+    *("version", "stopwatch", "board", "logs", "masking", "monitoring", "reference"),
 )
 # The pages ask what the routes ask, in process.
-BELOW_PAGES = ("errors", "schemas", "context", "database", "models", "tokens", "queries", "lists", "guard", "web")
+BELOW_PAGES = (
+    *("errors", "masking", "schemas", "context", "database", "models", "tokens", "queries", "lists", "guard", "web"),
+)
+    "errors",
+    "masking",
+    "schemas",
+    "context",
+    "database",
+    "models",
+    "tokens",
+    "queries",
+    "lists",
+    "guard",
+    "web",
+)
 # module → what it may import of ours: arrows point down only
 MAY_IMPORT = {
     "errors": (),
@@ -46,6 +60,7 @@ MAY_IMPORT = {
         *("errors", "context", "documents", "database", "fence", "version", "board", "logs", "stopwatch", "web"),
         "monitoring",
     ),
+    "masking": (),
     "reference": ("context", "guard", "version", "web"),
     "serving": ("errors",),
     "worker": ("errors",),

@@ -16,6 +16,8 @@ TAKEN = {
     "/images/{id}": ("GET", "HEAD", "OPTIONS", "PUT", "DELETE"),
     "/images/{id}/members": ("GET", "HEAD", "OPTIONS", "PUT"),
     "/images/{id}/members/member": ("PUT", "DELETE"),
+    "/images/{id}/undelete": ("OPTIONS", "POST"),
+    "/images/{id}/history": ("GET", "HEAD", "OPTIONS"),
 }
 NOT_TAKEN = [(method, path) for path, taken in TAKEN.items() for method in METHODS if method not in taken]
 SAME_ID = {"X-Openstack-Request-Id": "the-same"}
@@ -27,6 +29,9 @@ NAMINGS = [
     ("PUT", "/images/{id}", {"json": {"image": {}}, "headers": {"X-Glance-Registry-Purge-Props": "true"}}, 404),
     *[("GET", "/images/{id}", {"headers": {"If-None-Match": tag}}, 404) for tag in ("*", '"1"')],
     *[(method, "/images/{id}", {"headers": {"If-Match": '"1"'}}, 404) for method in ("PUT", "DELETE")],
+    ("POST", "/images/{id}/undelete", {"headers": {"If-Match": '"1"'}}, 404),
+    *[("POST", "/images/{id}/undelete", {"data": content}, 404) for content in ("{", "x" * 5000)],
+    *[("GET", f"/images/{{id}}/history{query}", {}, 404) for query in ("?limit=x", "/")],
     ("GET", "/images/{id}/", {}, 404),
     ("GET", "/images/{id}?limit=x&is_public=none&deleted=true", {}, 404),
     ("PUT", "/images/{id}/members", {"data": "{"}, 404),
@@ -62,6 +67,13 @@ def require_hidden_as_none(client, hidden, expected):
 LISTS = ["/", "/images", "/images/detail", "/shared-images/member", "/shared-images/sharer", "/shared-images/owner"]
 QUERIES = ["limit=1", "limit=2&sort_key=name&sort_dir=asc", "limit=0", "owner=owner", "is_public=none&deleted=true"]
 QUERIES += ["is_public=false", "changes-since=1970-01-01&limit=1", "property-os_distro=cirros", "size_min=0"]
+QUERIES += [
+    "q=cirros&count=true",
+    "q=cirr&limit=1",
+    "count=true&limit=1",
+    "q=NOT&count=true",
+    "q=cirros&is_public=none&count=1",
+]
 
 
 def lists_seen(client):

@@ -18,6 +18,8 @@ import pytest
 from conftest import CALLERS, identity
 from hypothesis import HealthCheck, given, settings
 
+import database
+import lists
 import models
 import plans
 
@@ -30,8 +32,11 @@ searching = settings(
 
 LARGE, MOST_PAGES = 10_000, 6
 # What chooses a query's plan must not change its answer: plans.FEW, SORTED, SELDOM as they are, and such that rare
-# filters, filters that seldom meet, and scans come up among few images.
-CHOICES = [(plans.FEW, plans.SORTED, plans.SELDOM), (2, 100_000, 301), (2, 3, 301), (0, 1, 301), (0, 1, 0)]
+# filters, filters that seldom meet, and scans come up among few images. Then how many images are counted.
+CHOSEN = ((plans, "FEW"), (plans, "SORTED"), (plans, "SELDOM"), (lists, "MOST_COUNTED"))
+CHOSEN += ((plans, "LOOKED_AHEAD"),)
+CHOICES = [(plans.FEW, plans.SORTED, plans.SELDOM, 10_000, 3000), (2, 100_000, 301, 3, 3), (2, 3, 301, 1, 0)]
+CHOICES += [(0, 1, 301, 100, 20), (0, 1, 0, 10_000, 3000), (0, 1, 301, 9, 1)]
 SORT_KEYS = ("id", "name", "status", "disk_format", "container_format", "size", "created_at", "updated_at")
 STATUSES = ("active", "queued", "saving", "killed", "pending_delete", "deleted", "deactivated")
 FORMATS = [("qcow2", "bare"), ("raw", "bare"), ("raw", "ovf"), ("ami", "ami"), (None, "bare"), ("iso", None)]
@@ -39,6 +44,8 @@ FORMATS += [("ari", None), (None, None)]
 TEXTS = ["", "a", "A", "b", "a ", " a", "10", "9", "1e3", "0x10", "null", "NULL", "%", "_", "a%", "*", "in:a,b", "a:b"]
 TEXTS += ["'", '"', "\\", "a&b=c+d", "\n", "a\nb", "\t", "\x01", "\x7f", "\u2028", "\ufeff", "ä", "a\u0308", "ß", "SS"]
 TEXTS += ["\uffee", "\U0001f427", "\U0010ffff", "İ", "ﬁ", "x" * 255, "\U0001f427" * 255]
+TEXTS += ["Debian 12", "debian-12.5_amd64", "Café Ångström", "cafe\u0301 2", "名前 123", "ＤＥＢＩＡＮ", "\u1fb3"]
+TEXTS += ["0000 cafe", "NOT x* OR (y", "שלום", "हिन्दी"]
 NAMES = [None, None, *TEXTS]
 BEGINNING = "x" * 64
 LONG_TEXTS = [
@@ -51,6 +58,7 @@ LONG_TEXTS = [
     "é" * 65,
 ]
 LONG_TEXTS += ["\U0001f427" * 63, "\U0001f427" * 64, "\U0001f427" * 65]
+LONG_TEXTS += [f"{'a b ' * 1020}cafe linux", f"{'w' * 4090} 12 debian"]
 PROPERTY_NAMES = ["os", "OS", "os ", "name", "property-os", "a=b", "\U0001f427", "1", "x" * 255]
 PROPERTY_VALUES = [None, "", "linux", "Linux", "1", "1.0", "01", "true", "null", "\U0001f427", *LONG_TEXTS]
 SIZES = [None, None, 0, 1, 9, 10, 10, 2**31, 2**53, 2**53 + 1, 2**63 - 1]
@@ -129,6 +137,7 @@ def completed(record, formats, visibility, deleted, members):
 catalogues = st.lists(images(), max_size=14, unique_by=lambda record: record["id"])
 FILTERS = ("name", "status", "disk_format", "container_format", "checksum", "owner", "min_ram", "min_disk")
 FILTERS += ("protected", "size_min", "size_max", "changes-since", "is_public", "deleted", "property", "other property")
+FILTERS += ("q", "q")
 TOGETHER = [
     ("status",),
     ("status", "owner"),
@@ -136,7 +145,25 @@ TOGETHER = [
     ("deleted", "status"),
     ("size_max", "name"),
     ("size_min", "size_max", "owner"),
+    ("q",),
+    ("q", "deleted"),
+    ("q", "is_public", "status"),
 ]
+# What a search does not look at, and the language of FTS5.
+BESIDE_WORDS = (
+    "{}",
+    " {}",
+    "{}*",
+    '"{}"',
+    "-{}",
+    "({})",
+    "NOT {}",
+    "{} OR x",
+    "^{}",
+    "text:{}",
+    "NEAR({})",
+    "{}\u0301",
+)
 
 
 @st.composite
@@ -150,6 +177,8 @@ def questions(draw, records, limits):
     for name, values in (("sort_key", SORT_KEYS), ("sort_dir", ("asc", "desc")), ("limit", limits)):
         if name == "limit" or draw(st.booleans()):
             query[name] = str(draw(st.sampled_from(values)))
+    if draw(st.booleans()):
+        query["count"] = "true"
     if draw(st.sampled_from((False, False, True))):
         query["marker"] = draw(markers(records))
     path = draw(st.sampled_from(("/images", "/images/detail", "/")))
@@ -165,6 +194,8 @@ def filters(name, target):
         return named(name, near_number(target[name.removesuffix("_min").removesuffix("_max")] or 0))
     if name == "changes-since":
         return named(name, near_moment(target["updated_at"]))
+    if name == "q":
+        return named(name, searches(target))
     if name == "is_public":
         return named(name, st.sampled_from([*WORDS[True], *WORDS[False], "none", "None"]))
     if name in ("protected", "deleted"):
@@ -181,6 +212,21 @@ def near_text(text):
     beside = (text.swapcase(), f"{text}x", text[:-1], f"{text} ", f"{text[:64]}b", f"{text}%")
     same = st.just(text)
     return st.one_of(same, same, same, same, st.sampled_from(beside), texts)
+
+
+def searches(target):
+    """Beginnings of the image's words or its id, or what lies beside them."""
+    words = list_model.words(
+        " ".join([target["name"] or "x", *(value or "" for value in target["properties"].values())])
+    )
+    whole = st.sampled_from(words or ["x"])
+    word = st.one_of(whole, whole, st.tuples(whole, st.integers(1, 9)).map(lambda pair: pair[0][: pair[1]]), texts)
+    spelled = st.tuples(st.sampled_from(BESIDE_WORDS), word).map(lambda pair: pair[0].format(pair[1][:300]))
+    several = st.lists(word.map(lambda text: text[:300]), min_size=1, max_size=3).map(" ".join)
+    ids = st.integers(3, 37).map(lambda length: f"{target['id']}0"[:length])
+    bare = st.integers(3, 33).map(lambda length: f"{target['id'].replace('-', '')}0"[:length])
+    chosen = st.one_of(several, several, spelled, ids, ids.map(str.upper), ids.map(lambda text: f" {text} "), bare)
+    return chosen.filter(lambda text: len({*list_model.words(text)}) <= 16)
 
 
 def near_number(number):
@@ -275,16 +321,27 @@ class Registry:
         assert result.exit_code == 0, result.output
         return self
 
+    def forget_newest(self, number):
+        """Have the words of so many images in no index, as those of the newest are while few were created."""
+        with models.writing():
+            database.execute("UPDATE indexed SET up_to = (SELECT coalesce(max(pk), 0) - ? FROM image)", (number,))
+            beyond = "FROM words WHERE image_id > (SELECT up_to FROM indexed)"
+            database.execute(f"INSERT INTO search(search, rowid, text) SELECT 'delete', image_id, text {beyond}", ())
+        return self
+
     def choose(self, monkeypatch, choice):
         """Have plans chosen so."""
-        for name, number in zip(("FEW", "SORTED", "SELDOM"), choice, strict=True):
-            monkeypatch.setattr(plans, name, number)
+        for (module, name), number in zip(CHOSEN, choice, strict=True):
+            monkeypatch.setattr(module, name, number)
         plans.remembered.clear()
 
     def pages(self, question, most=1000):
-        """The pages that next links lead to, at most so many, and whether another follows; None for a refusal."""
+        """The pages that next links lead to, at most so many, whether another follows, and the counts on them.
+
+        None for a refusal.
+        """
         client, headers = self.application.test_client(), identity(question.caller)
-        target, found = f"{question.path}?{urlencode(question.query)}", []
+        target, found, counts = f"{question.path}?{urlencode(question.query)}", [], set()
         while target and len(found) < most:
             response = client.get(target, headers=headers)
             if response.status_code == 400 and not found:
@@ -292,8 +349,9 @@ class Registry:
                 return None
             assert response.status_code == 200, response.text
             found.append(response.json["images"])
+            counts.add(tuple(pair for pair in response.headers if pair[0].startswith("X-Total-Count")))
             target = response.headers.get("Link", "").partition(">")[0].removeprefix("<")
-        return found, bool(target)
+        return found, bool(target), counts
 
 
 def expected_pages(records, question, most=1000):
@@ -302,14 +360,23 @@ def expected_pages(records, question, most=1000):
     except list_model.UnknownMarker:
         return None
     shown = [[list_model.shown(record, question.path, question.caller) for record in page] for page in pages[:most]]
-    return shown, len(pages) > most
+    return shown, len(pages) > most, {count_headers(records, question)}
+
+
+def count_headers(records, question):
+    if "count" not in question.query:
+        return ()
+    count = len(list_model.all_listed(records, question.query, question.caller))
+    if count > lists.MOST_COUNTED:
+        return (("X-Total-Count-At-Least", str(lists.MOST_COUNTED)),)
+    return (("X-Total-Count", str(count)),)
 
 
 @searching
-@given(cases, st.sampled_from(CHOICES))
-def test_small_catalogues_are_listed_as_the_model_lists_them(registry, monkeypatch, case, choice):
+@given(cases, st.sampled_from(CHOICES), st.sampled_from((0, 0, 1, 3, 14)))
+def test_small_catalogues_are_listed_as_the_model_lists_them(registry, monkeypatch, case, choice, unindexed):
     records, asked = case
-    registry.hold(records).choose(monkeypatch, choice)
+    registry.hold(records).forget_newest(unindexed).choose(monkeypatch, choice)
 
     for question in asked:
         assert registry.pages(question) == expected_pages(records, question), question
@@ -317,7 +384,7 @@ def test_small_catalogues_are_listed_as_the_model_lists_them(registry, monkeypat
 
 @pytest.fixture
 def large_registry(registry):
-    return registry.hold(large_catalogue())
+    return registry.hold(large_catalogue()).forget_newest(200)
 
 
 @searching

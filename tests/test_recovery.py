@@ -18,7 +18,10 @@ from test_migrations import insert_first_rows, rows_of
 import checks
 import migrations
 import models
+import plans
+import search
 from cli import purging
+from documents import words_of
 
 SECRET = "swift+https://user:secret@store/1"
 WELL = "checked {} images: all is well\n"
@@ -80,6 +83,24 @@ BEHIND_ITS_BACK = {
     "DELETE FROM property": "properties differ from its documents",
     "UPDATE member SET can_share = 0": "a member's digest does not fit its member or can_share",
     "UPDATE member SET member = 'fiend'": "a member's digest does not fit its member or can_share",
+    "UPDATE words SET text = ' other' WHERE image_id = 2": "the words that searches find it by are not",
+    "DELETE FROM words WHERE image_id = 2": "the words that searches find it by are not",
+    "DELETE FROM words": "the words that searches find it by are not",
+    "UPDATE indexed SET up_to = 0": "the index of words is not of the images' words",
+    "UPDATE indexed SET up_to = 2": "the index of words is not of the images' words",
+    "DELETE FROM indexed": "the index of words is not of the images' words",
+    "INSERT INTO indexed VALUES (7)": "the index of words is not of the images' words",
+    "DELETE FROM search_config": "the index of words is not of the images' words",
+    "DELETE FROM search_data WHERE id > 10": "the index of words is not of the images' words",
+    "INSERT INTO search(search) VALUES ('delete-all')": "the index of words is not of the images' words",
+    "INSERT INTO search(rowid, text) VALUES (2, ' other')": "the index of words is not of the images' words",
+    "INSERT INTO search(search, rowid, text) VALUES ('delete', 2, ' full')": "the index of words is not",
+    "UPDATE change SET changes = '[{}]' WHERE image_id = 2": "an entry of its history does not fit it",
+    "UPDATE change SET tenant = 'nobody' WHERE image_id = 2": "an entry of its history does not fit it",
+    "UPDATE change SET is_admin = 0, action = 'shared' WHERE image_id = 2": "an entry of its history does not fit it",
+    "UPDATE change SET at = 'then' WHERE image_id = 2": "an entry of its history does not fit it",
+    "UPDATE change SET image_id = 999 WHERE image_id = 2 AND number = 1": "a row of change belongs to no row of image",
+    "UPDATE words SET image_id = 999 WHERE image_id = 3": "a row of words belongs to no row of image",
     "UPDATE member SET image_id = 999": "a row of member belongs to no row of image",
     "UPDATE schema_migration SET name = '9999_next' WHERE id = 5": "was written by a newer version (9999_next)",
     "DELETE FROM schema_migration WHERE id = 5": "is of an older version, without 0005_tokens",
@@ -89,6 +110,7 @@ BEHIND_ITS_BACK = {
 
 @pytest.mark.parametrize(("statement", "fault"), BEHIND_ITS_BACK.items(), ids=BEHIND_ITS_BACK)
 def test_check_says_in_words_what_is_wrong_and_no_secret(run, catalogue, database_path, statement, fault):
+    index_all(database_path)
     alter(database_path, statement)
 
     code, output, errors = run("check")
@@ -108,6 +130,8 @@ def test_check_says_in_words_what_is_wrong_and_no_secret(run, catalogue, databas
         (b"secret@", b"secreT@"),
         (b"friend", b"fr\xffend"),
         (b'{"id"', b"{\xff\xff\xff\xff"),
+        (b" full linux", b" full linus"),
+        (b"shared", b"sha\xffed"),
     ],
 )
 def test_bytes_flipped_within_a_text_are_found(run, catalogue, database_path, text, by):
@@ -182,6 +206,80 @@ def test_rebuild_trusts_rows_only_when_told_so(run, make_client, catalogue, data
 
     assert run("check", "--rebuild", "--trust-rows")[0] == 0
     assert make_client().get(f"/images/{catalogue[1]['id']}").json["image"]["name"] == "other"
+
+
+# What searches find images by, changed such that --rebuild knows better.
+MENDED_BY_REBUILD = (
+    *("UPDATE words SET text = ' other'", "DELETE FROM words WHERE image_id = 2", "DELETE FROM words"),
+    *("UPDATE indexed SET up_to = 2", "DELETE FROM indexed", "INSERT INTO indexed VALUES (0)"),
+    *("DELETE FROM search_data WHERE id > 10", "DELETE FROM search_config", "DELETE FROM search_idx"),
+    *("INSERT INTO search(search) VALUES ('delete-all')", "INSERT INTO search(rowid, text) VALUES (2, ' other')"),
+)
+
+
+@pytest.mark.parametrize("damage", MENDED_BY_REBUILD, ids=MENDED_BY_REBUILD)
+@pytest.mark.parametrize("is_indexed", [False, True])
+def test_rebuild_makes_words_and_index_anew(run, make_client, catalogue, database_path, damage, is_indexed):
+    if is_indexed:
+        index_all(database_path)
+    alter(database_path, damage)
+
+    code, output, errors = run("check", "--rebuild")
+
+    assert (code, errors.splitlines()[-1]) == (0, WELL.format(3).strip()), output
+    client = make_client()
+    found = {text: found_by(client, text) for text in ("plain", "fu li", "linux", "gone", "other")}
+    assert found == {"plain": ["plain"], "fu li": ["full"], "linux": ["full"], "gone": [], "other": []}
+    client.put(f"/images/{catalogue[1]['id']}", json={"image": {"name": "other"}})
+    assert (found_by(client, "full"), found_by(client, "other linux")) == ([], ["other"])
+
+
+def test_words_whose_bytes_were_flipped_are_made_anew_and_their_index_with_them(
+    run, make_client, catalogue, database_path
+):
+    index_all(database_path)
+    flip(database_path, b" full linux", b" fell linus")
+
+    code, output, errors = run("check", "--rebuild")
+
+    assert (code, errors.splitlines()[-1]) == (0, WELL.format(3).strip()), output
+    client = make_client()
+    assert [found_by(client, text) for text in ("full linux", "fell", "linus")] == [["full"], [], []]
+
+
+def test_a_history_that_was_changed_is_trusted_only_when_told_so(run, make_client, catalogue, database_path):
+    alter(database_path, "UPDATE change SET tenant = 'nobody' WHERE image_id = 2")
+    alter(database_path, "UPDATE change SET changes = '{' WHERE image_id = 2 AND number = 2")
+    before = dump_of(database_path)
+
+    assert run("check", "--rebuild")[0] == 1
+    assert dump_of(database_path) == before
+
+    assert run("check", "--rebuild", "--trust-rows")[0] == 0
+    told = make_client().get(f"/images/{catalogue[1]['id']}/history").json["history"]
+    assert [(entry["action"], entry["by"]["tenant"]) for entry in told] == [("created", "nobody")]
+
+
+def test_rows_that_are_not_trusted_give_no_words(run, catalogue, database_path):
+    alter(database_path, "UPDATE image SET name = 'other' WHERE name = 'full'")
+
+    assert run("check", "--rebuild")[0] == 1
+    assert rows_of(database_path, "SELECT text FROM words WHERE image_id = 2") == [(" full linux",)]
+
+    assert run("check", "--rebuild", "--trust-rows")[0] == 0
+    assert rows_of(database_path, "SELECT text FROM words WHERE image_id = 2") == [(" other linux",)]
+
+
+def index_all(path):
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(search.INDEX)
+        connection.execute(search.MARK)
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def found_by(client, text):
+    plans.remembered.clear()
+    return sorted(image["name"] for image in client.get(f"/images?is_public=none&q={text}").json["images"])
 
 
 def test_a_start_refuses_what_check_finds(run, catalogue, database_path):
@@ -368,6 +466,34 @@ def test_a_database_of_every_version_opens_and_keeps_all(run, make_client, datab
     assert image["location_data"] == [{"url": "file:///x", "metadata": {"a": 1}, "status": "active"}]
     models.database.close()
     assert run("check")[0] == 0
+
+
+def test_the_words_of_all_images_are_those_of_the_rule_once_they_are_migrated(tmp_path):
+    path, texts = tmp_path / "old.db", ["Café İst ﬁ", "a_b-C 12.04", "名前 x", "x" * 4090 + " cut off", "", None]
+    make_version(path, "0005_tokens")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(image)") if name not in ("pk", "id")]
+        for number, text in enumerate(texts):
+            copied = f"INSERT INTO image (id, {', '.join(columns)}) SELECT ?, {', '.join(columns)} FROM image LIMIT 1"
+            pk = connection.execute(copied, [f"0000000{number}-0000-4000-8000-000000000000"]).lastrowid
+            connection.execute("UPDATE image SET name = ? WHERE pk = ?", (text, pk))
+            for name, value in (("z", "LAST"), ("a", text), ("é", "İ"), ("n", None), ("e", "")):
+                connection.execute("INSERT INTO property VALUES (?, ?, ?, '')", (pk, name, value))
+
+    database = migrations.SqliteDatabase(str(path), pragmas={"journal_mode": "wal"})
+    with database.atomic("IMMEDIATE"):
+        migrations.run(database)
+    database.close()
+
+    with closing(sqlite3.connect(path)) as connection:
+        for pk, name, stored in connection.execute(
+            "SELECT pk, name, text FROM image LEFT JOIN words ON image_id = pk"
+        ).fetchall():
+            properties = dict(
+                connection.execute("SELECT name, value FROM property WHERE image_id = ? ORDER BY name", (pk,))
+            )
+            assert stored == words_of({"name": name}, properties)
+        assert list(checks.index_faults(connection)) == []
 
 
 KILL = """

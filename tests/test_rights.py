@@ -22,13 +22,20 @@ ROUTES = {
     "add member": ("PUT", "/images/{id}/members/newcomer", None),
     "change member": ("PUT", "/images/{id}/members/member", {"member": {"can_share": True}}),
     "remove member": ("DELETE", "/images/{id}/members/member", None),
+    "undelete": ("POST", "/images/{id}/undelete", None),
+    "history": ("GET", "/images/{id}/history", None),
+    "head history": ("HEAD", "/images/{id}/history", None),
     "options": ("OPTIONS", "/images/{id}", None),
     "members' options": ("OPTIONS", "/images/{id}/members", None),
+    "undelete's options": ("OPTIONS", "/images/{id}/undelete", None),
+    "history's options": ("OPTIONS", "/images/{id}/history", None),
 }
-OPTIONS = ("options", "members' options")
+OPTIONS = ("options", "members' options", "undelete's options", "history's options")
 READING = ("show", "head", "list members", "head members")
 CHANGING = ("update", "delete")
 SHARING = ("replace members", "add member", "change member", "remove member")
+UNDELETING = ("undelete",)
+HISTORY = ("history", "head history")
 
 # One status per caller: anonymous, tenantless, stranger, member, sharer, owner, admin, admin with a tenant.
 TABLE = [
@@ -49,6 +56,16 @@ TABLE = [
     ("private", SHARING[:-1], (404, 404, 404, 404, 404, 204, 204, 204)),
     ("private", SHARING[-1:], (404, 404, 404, 404, 404, 404, 404, 404)),  # who is no member cannot be removed
     ("deleted", SHARING, (404, 404, 404, 404, 404, 404, 204, 204)),
+    ("public", HISTORY, (401, 403, 403, 403, 403, 200, 200, 200)),
+    ("protected", HISTORY, (401, 403, 403, 403, 403, 200, 200, 200)),
+    ("shared", HISTORY, (404, 404, 404, 403, 403, 200, 200, 200)),
+    ("private", HISTORY, (404, 404, 404, 404, 404, 200, 200, 200)),
+    ("deleted", HISTORY, (404, 404, 404, 404, 404, 404, 200, 200)),
+    ("public", UNDELETING, (401, 403, 403, 403, 403, 403, 200, 200)),
+    ("protected", UNDELETING, (401, 403, 403, 403, 403, 403, 200, 200)),
+    ("shared", UNDELETING, (404, 404, 404, 403, 403, 403, 200, 200)),
+    ("private", UNDELETING, (404, 404, 404, 404, 404, 403, 200, 200)),
+    ("deleted", UNDELETING, (404, 404, 404, 404, 404, 404, 200, 200)),
     *[(kind, OPTIONS, (200,) * 8) for kind in ("public", "protected", "shared", "private", "deleted")],
 ]
 MATRIX = [(kind, route, statuses) for kind, routes, statuses in TABLE for route in routes]
@@ -70,7 +87,7 @@ def send(client, route, image_id, **options):
 
 def state_of(client, image_id):
     """All that an admin sees of an image."""
-    return client.get(f"/images/{image_id}").json, client.get(f"/images/{image_id}/members").json
+    return [client.get(f"/images/{image_id}{part}").json for part in ("", "/members", "/history")]
 
 
 @pytest.mark.parametrize(("kind", "route", "expected"), MATRIX, ids=[f"{route}-{kind}" for kind, route, _ in MATRIX])
@@ -234,6 +251,7 @@ EVERY_PATH = [
     *[("GET", "/images/{id}"), ("HEAD", "/images/{id}"), ("PUT", "/images/{id}"), ("DELETE", "/images/{id}")],
     *[("GET", "/images/{id}/members"), ("PUT", "/images/{id}/members"), ("PUT", "/images/{id}/members/member")],
     *[("DELETE", "/images/{id}/members/member"), ("GET", "/shared-images/member"), ("GET", "/nowhere")],
+    *[("POST", "/images/{id}/undelete"), ("GET", "/images/{id}/history"), ("GET", "/images?q=x&count=true")],
     *[("PATCH", "/images/{id}"), ("PUT", "/images/detail"), ("FOO", "/nowhere")],
 ]
 
@@ -262,7 +280,11 @@ def test_an_anonymous_caller_reads_public_images_where_that_is_allowed(client_as
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/images", "/images/detail", "/images/{id}", "/images/{id}/members", "/shared-images/member"]
+    "path",
+    [
+        *("/", "/images", "/images/detail", "/images/{id}", "/images/{id}/members", "/images/{id}/history"),
+        "/shared-images/member",
+    ],
 )
 def test_options_needs_no_identity_and_works_wherever_get_does(make_client, path):
     client = make_client(auth__flavor="trusted-auth", auth__allow_anonymous_access="false")
@@ -317,6 +339,17 @@ STALE = {"headers": {"If-Match": '"stale"'}}
         ("owner", "PUT", "/images/{public}", {"json": {"image": {"size": 1}, "from_state": "queued"}}, 409),
         ("owner", "PUT", "/images/{public}", {"json": {"image": {"size": 1}}, **STALE}, 412),
         ("owner", "DELETE", "/images/{public}", STALE, 412),
+        ("stranger", "GET", "/images/{hidden}/undelete", {}, 405),
+        ("stranger", "POST", "/images/{hidden}/history", {}, 405),
+        ("stranger", "POST", "/images/{hidden}/undelete", {"data": HUGE, **FORM}, 404),
+        ("anonymous", "POST", "/images/{public}/undelete", {"data": HUGE, **FORM}, 401),
+        ("stranger", "POST", "/images/{public}/undelete", {"data": HUGE, **FORM}, 403),
+        ("owner", "POST", "/images/{public}/undelete", {"data": HUGE, **FORM, **STALE}, 403),
+        ("owner", "POST", "/images/{hidden}/undelete", {"data": "{", **JSON}, 403),
+        ("admin", "POST", "/images/{public}/undelete", {"data": HUGE, **FORM, **STALE}, 415),
+        ("admin", "POST", "/images/{public}/undelete", {"data": HUGE, **JSON, **STALE}, 413),
+        ("admin", "POST", "/images/{public}/undelete", {"data": "{", **JSON, **STALE}, 400),
+        ("admin", "POST", "/images/{public}/undelete", STALE, 412),
     ],
 )
 def test_checks_come_in_order_and_a_refused_request_changes_nothing(make_client, caller, method, path, options, status):
@@ -338,5 +371,5 @@ def test_checks_come_in_order_and_a_refused_request_changes_nothing(make_client,
 
 def state_as_admin(client, image_id):
     headers = identity("admin")
-    paths = (f"/images/{image_id}", f"/images/{image_id}/members")
+    paths = [f"/images/{image_id}{part}" for part in ("", "/members", "/history")]
     return [client.get(path, headers=headers).json for path in paths]

@@ -5,14 +5,26 @@ from datetime import timedelta
 import pytest
 from conftest import IMAGE, identity
 from test_leaks import HIDDEN_FROM, NOT_TAKEN, lists_seen, require_hidden_as_none, seen
-from test_rights import ALL_CALLERS, CHANGING, EXPECTED, KINDS, OPTIONS, ROUTES, SHARING, fields_of, send, state_of
+from test_rights import (
+    ALL_CALLERS,
+    CHANGING,
+    EXPECTED,
+    KINDS,
+    OPTIONS,
+    ROUTES,
+    SHARING,
+    UNDELETING,
+    fields_of,
+    send,
+    state_of,
+)
 
 import tokens
 
 TOKEN_CALLERS = (*ALL_CALLERS, "read-only", "read-only admin", "expired", "revoked", "unknown")
 OWNER, ADMIN = ALL_CALLERS.index("owner"), ALL_CALLERS.index("admin")
 REFUSED = ("expired", "revoked", "unknown")
-WRITING = (*CHANGING, *SHARING)
+WRITING = (*CHANGING, *SHARING, *UNDELETING)
 
 
 def token_statuses(kind, route):

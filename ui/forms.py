@@ -6,9 +6,9 @@ from urllib.parse import parse_qsl
 from flask import request
 
 from errors import Invalid, TooLarge, UnsupportedMediaType
+from masking import HIDDEN, masked
 from schemas import is_clean
 from ui import sessions
-from ui.words import HIDDEN, masked
 from web import read_chunks
 
 FORM_TYPE = "application/x-www-form-urlencoded"

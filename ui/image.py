@@ -9,10 +9,10 @@ import lists
 import models
 import web
 from guard import SAFE_HEADERS
+from masking import masked_record
 from models import Image, Member
 from ui import sessions
 from ui.pages import api_url, flavor, render
-from ui.words import masked_record
 
 # Unlike the API's, this is of a session: nothing keeps it, as nothing keeps a page.
 JSON_HEADERS = {**dict(SAFE_HEADERS), "Cache-Control": "private, no-store"}.items()

@@ -1,17 +1,10 @@
-"""Sizes, times and addresses in the words of people."""
+"""Sizes and times in the words of people."""
 
-import re
 from datetime import UTC, datetime
 
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 SPANS = (("year", 31_557_600), ("month", 2_629_800), ("day", 86_400), ("hour", 3_600), ("minute", 60))
-HIDDEN = "•••"
 LONGEST_TOLD = 120
-# scheme://user:password@host
-USERINFO = re.compile(r"^([a-z][a-z0-9+.-]*:(?://)?)([^/?#]*)@", re.IGNORECASE | re.ASCII)
-# Of what is asked for, all that can be a key, a signature or a password.
-SECRET = re.compile(r"key|sig|token|secret|pass|pwd|cred|auth|policy|session", re.IGNORECASE)
-PARAMETER = re.compile(r"([?&;#])([^=&;#]{1,200})=([^&;#]*)")
 
 
 def human_size(count):
@@ -43,29 +36,6 @@ def relative_time(moment, now=None):
         if count:
             return f"{count} {name}{'s' if count > 1 else ''} {ending}"
     return "just now" if seconds >= 0 else "in a moment"
-
-
-def masked(url):
-    """A location without what opens it: neither user and password, nor keys and signatures among its parameters."""
-    url = USERINFO.sub(lambda match: f"{match[1]}{HIDDEN}@", " ".join(url.split()))
-    return PARAMETER.sub(hide_secret, url)
-
-
-def hide_secret(match):
-    mark, name, value = match.groups()
-    return f"{mark}{name}={HIDDEN if value and SECRET.search(name) else value}"
-
-
-def masked_record(record):
-    """The record with its locations masked; their metadata is the store's own, and shown to nobody here."""
-    shown = dict(record)
-    if record.get("location") is not None:
-        shown["location"] = masked(record["location"])
-    shown["location_data"] = [
-        {**entry, "url": masked(entry["url"]), "metadata": dict.fromkeys(entry["metadata"], HIDDEN)}
-        for entry in record.get("location_data", [])
-    ]
-    return shown
 
 
 def counted(count, noun):

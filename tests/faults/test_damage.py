@@ -9,6 +9,7 @@ from contextlib import closing
 import pytest
 from conftest import IMAGE, Server
 
+import search
 from faults.conftest import rounds
 
 PAGE = 4096
@@ -18,6 +19,7 @@ QUERIES = (
     *("?limit=7", "?limit=7&sort_key=name&sort_dir=asc", "?sort_key=size", "?sort_key=updated_at", "?name=image%203"),
     *("?property-os=linux", "?property-text=" + "x" * 6000, "?size_min=5", "?deleted=true", "?min_ram=64"),
     *("?checksum=" + "3" * 32, "?disk_format=raw", "?changes-since=2020-01-01", "?is_public=false"),
+    *("?q=image", "?q=linux%20image%203", "?q=im&sort_key=name&count=true", "?q=xxxxxxxxxx&count=true", "?q=nothing"),
 )
 
 
@@ -29,13 +31,16 @@ def whole(tmp_path_factory):
     try:
         ids = [make_image(server, number) for number in range(40)]
         paths = [f"/images{part}{query}" for part in ("", "/detail") for query in QUERIES]
-        paths += [f"/images/{image_id}{part}" for image_id in ids for part in ("", "/members")]
+        paths += [f"/images/{image_id}{part}" for image_id in ids for part in ("", "/members", "/history")]
         paths += ["/shared-images/friend"]
         answers = {path: ask(server, path) for path in paths}
         assert {status for status, _ in answers.values()} == {200}
     finally:
         server.stop()
     with closing(sqlite3.connect(path)) as connection:
+        for statement in (search.INDEX, search.MARK):
+            connection.execute(statement)
+        connection.commit()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return path.read_bytes(), answers
 

@@ -18,18 +18,6 @@ EVERYTHING_BELOW = (
 BELOW_PAGES = (
     *("errors", "masking", "schemas", "context", "database", "models", "tokens", "queries", "lists", "guard", "web"),
 )
-    "errors",
-    "masking",
-    "schemas",
-    "context",
-    "database",
-    "models",
-    "tokens",
-    "queries",
-    "lists",
-    "guard",
-    "web",
-)
 # module → what it may import of ours: arrows point down only
 MAY_IMPORT = {
     "errors": (),

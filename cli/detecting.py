@@ -63,7 +63,11 @@ def detect(file, name, size, disk_formats):
     if not found or "gpt" in found:
         return known(raw(head, name, size, is_sure=bool(found)), disk_formats)
     ((kind, inspector),) = found.items()
-    return known(judge(kind, inspector, file, head), disk_formats)
+    judged = judge(kind, inspector, file, head)
+    if kind == "luks":
+        # The inspector counts what it was shown, not the file.
+        judged = judged._replace(virtual_size=max(inspector.virtual_size - inspector.actual_size + size, 0) or None)
+    return known(judged, disk_formats)
 
 
 def inspected(file, head, size):

@@ -170,8 +170,10 @@ def test_what_begins_like_a_format_and_is_broken_is_refused(tmp_path):
     assert "begins like vhdx, and is broken" in detected(path).reason
 
 
-def luks():
-    return b"LUKS\xba\xbe\0\1".ljust(64 * 1024, b"\0")
+def luks(payload_sectors=0):
+    """Version 1: where the payload begins stands at byte 104, in sectors of 512."""
+    head = b"LUKS\xba\xbe\0\1".ljust(104, b"\0") + payload_sectors.to_bytes(4, "big")
+    return head.ljust(64 * 1024, b"\0")
 
 
 def test_luks_and_vhdx_are_skipped_unless_the_formats_are_configured(tmp_path):
@@ -184,6 +186,12 @@ def test_luks_and_vhdx_are_skipped_unless_the_formats_are_configured(tmp_path):
     formats = (*FORMATS, "vhdx", "luks")
     assert detected(vhdx, formats=formats)[:3] == (IMAGE, "vhdx", 8 * MEBIBYTE)
     assert detected(secret, formats=formats)[:2] == (IMAGE, "luks")
+
+
+def test_a_luks_disk_is_as_large_as_its_payload(tmp_path):
+    path = make_disk(tmp_path / "secret", luks(payload_sectors=4096), 10 * MEBIBYTE)
+
+    assert detected(path, formats=(*FORMATS, "luks"))[:3] == (IMAGE, "luks", 8 * MEBIBYTE)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,6 +1,7 @@
 """The right answers: a slow, obvious model of the API over a catalogue, and the check against it."""
 
 import json
+import re
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -132,6 +133,19 @@ def is_asked_for(entry, query):
             return False
         if name == "changes-since" and entry.updated_at <= text:
             return False
+        if name == "q" and not is_found(entry, text):
+            return False
         if name.startswith("property-") and entry.properties.get(name.removeprefix("property-")) != text:
             return False
     return True
+
+
+def is_found(entry, text):
+    """The catalogue's texts are ASCII."""
+    words = words_in(" ".join([entry.name or "", *entry.properties.values()]))
+    is_id = re.fullmatch("[0-9a-f-]{4,36}", text) is not None and entry.id.startswith(text)
+    return is_id or all(any(word.startswith(asked) for word in words) for asked in words_in(text))
+
+
+def words_in(text):
+    return re.findall("[a-z0-9]+", text.lower())

@@ -43,7 +43,8 @@ class Kinds:
         self.chance = random.Random(SEED)
 
     def all(self) -> list[Kind]:
-        return [*self.single(), *self.pages(), *self.filters(), *self.orders(), *self.properties(), *self.tenants()]
+        lists = [*self.filters(), *self.orders(), *self.properties(), *self.searches(), *self.tenants()]
+        return [*self.single(), *self.pages(), *lists]
 
     def single(self):
         asks = [Ask(f"/images/{entry.id}") for entry in self.sample(self.listed())]
@@ -102,6 +103,20 @@ class Kinds:
         for sort_key in ("size", "name"):
             query = common | {"sort_key": sort_key}
             yield Kind(f"property of a third by {sort_key}", self.several(query))
+
+    def searches(self):
+        """No speed of the floor's is asked of these; they should grow little with the catalogue."""
+        listed = self.listed()
+        numbers = [words[-1] for entry in self.sample(listed) if (words := answers.words_in(entry.name or ""))]
+        rare = [self.page({"q": number}) for number in dict.fromkeys(filter(str.isdigit, numbers))]
+        yield Kind("search: a word of few", rare, None)
+        yield Kind("search: a word of a third", [self.page({"q": COMMON[1]})], None)
+        yield Kind("search: a word of a third by name", [self.page({"q": COMMON[1], "sort_key": "name"})], None)
+        yield Kind("search: the beginning of a word", [self.page({"q": COMMON[1][:3]})], None)
+        yield Kind("search: two words", [self.page({"q": f"{COMMON[1]} {OTHER[1]}"})], None)
+        ids = [self.page({"q": entry.id[:8]}) for entry in self.sample(listed)]
+        yield Kind("search: the beginning of an id", ids, None)
+        yield Kind(f"list of {PAGE}, counted", [self.page({"count": "true"})], None)
 
     def tenants(self):
         for tenant, word in ((FEW, "few"), (MANY, "many")):

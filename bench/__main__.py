@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import re
 import shlex
 import signal
 import sys
@@ -186,6 +187,8 @@ class Run:
         yield Figure("import: peak memory", shown, "flat: ≤ 1.5 ×", found.peak_mebibytes <= 1.5 * least)
 
     def scans(self):
+        if not re.search(self.options.only, "scan"):
+            return
         progress("scanning")
         folder = self.folder / "scans"
         folder.mkdir()

@@ -58,13 +58,16 @@ def raw_import_seconds(database: Path, folder: Path) -> float:
                 target.executemany(insert, chunk)
                 seconds += time.perf_counter() - start
         start = time.perf_counter()
+        target.execute("INSERT INTO search(search) VALUES ('rebuild')")
         target.commit()
         seconds += time.perf_counter() - start
     return seconds
 
 
 def copy_schema(source, target):
-    for (statement,) in source.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL AND name NOT LIKE 'sqlite_%'"):
+    """But for the tables that FTS5 makes by itself, and for triggers."""
+    tables = "SELECT sql FROM sqlite_master WHERE sql NOT NULL AND type IN ('table', 'index')"
+    for (statement,) in source.execute(f"{tables} AND name NOT LIKE 'sqlite_%' AND name NOT LIKE 'search_%'"):
         target.execute(statement)
 
 

@@ -15,7 +15,7 @@ import fence
 import migrations
 import models
 from config import read_settings
-from documents import documents_of, member_digest
+from documents import documents_of, member_digest, words_of
 
 SCRIPTS = sorted(path.stem for path in (ROOT / "migrations").glob("[0-9]*.py"))
 TABLES = (models.Image, models.Property, models.Location, models.Member)
@@ -105,6 +105,9 @@ def insert_derived(connection):
     connection.execute(f"UPDATE image SET {assignments}", derived)
     connection.execute("UPDATE member SET digest = ?", [member_digest(*FIRST_ROWS["member"].values())])
     connection.execute("UPDATE property SET created_at = ?", [FIRST_RECORD["created_at"]])
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'words'").fetchone():
+        words = words_of(FIRST_ROWS["image"], FIRST_RECORD["properties"])
+        connection.execute("INSERT INTO words (image_id, text) VALUES (?, ?)", [FIRST_ROWS["image"]["pk"], words])
 
 
 @pytest.fixture

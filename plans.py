@@ -139,25 +139,25 @@ def choose_driver(query, filters, parameters, shelf, audience):
     if count < FEW:
         return rarest
     if query.search:
-        return choose_search(query, filters, starts, parameters, shelf)
+        ahead = sampled_ahead(query, together(filters), parameters, shelf)
+        return "order" if ahead >= enough_ahead(query.limit) else sorted_or_scanned(starts, parameters, shelf)
     if len(starts) > 1 or query.sort_key != "created_at":
-        together = " AND ".join(condition for name in filters for condition in conditions_of(name, ""))
         # In the list's order no more should be walked than would be sorted.
         enough = max(SELDOM, query.limit * SAMPLE // SORTED)
-        if is_of_late(query, parameters, shelf) or sampled(together, parameters, shelf) < enough:
-            most = sorted_at_most()
-            rarest, count = rarest_of(starts, parameters, shelf, most)
-            return rarest if count < most else "scan"
+        if is_of_late(query, parameters, shelf) or sampled(together(filters), parameters, shelf) < enough:
+            return sorted_or_scanned(starts, parameters, shelf)
     if len(natural) < 2:
         return natural[0] if natural else "order"
     return min(natural, key=lambda name: sampled(*conditions_of(name, "")[:1], parameters, shelf))
 
 
-def choose_search(query, filters, starts, parameters, shelf):
-    """Where to start with a search that many pass, and each of the other filters too."""
-    together = " AND ".join(condition for name in filters for condition in conditions_of(name, ""))
-    if sampled_ahead(query, together, parameters, shelf) >= enough_ahead(query.limit):
-        return "order"
+def together(filters):
+    """What all of them ask for, wherever the search starts."""
+    return " AND ".join(condition for name in filters for condition in conditions_of(name, ""))
+
+
+def sorted_or_scanned(starts, parameters, shelf):
+    """Where to start when the list's order would be walked too far."""
     most = sorted_at_most()
     rarest, count = rarest_of(starts, parameters, shelf, most)
     return rarest if count < most else "scan"
@@ -180,9 +180,7 @@ def sampled_ahead(query, condition, parameters, shelf):
             after = f"{columns[0]} IS NULL AND (created_at, id) {compare} (:p1, :p2)"
     order = ", ".join(f"{column} {query.sort_dir}" for column in columns)
     ahead = f"FROM image INDEXED BY image_by_{query.sort_key} WHERE shelf = {shelf} AND {after} ORDER BY {order}"
-    statement = f"SELECT count(*) FROM (SELECT {condition} AS passes {ahead} LIMIT {LOOKED_AHEAD}) WHERE passes"
-    values = [value for name, value in parameters.items() if name[0] not in "mp"]
-    return recall((statement, *position, *values), statement, parameters)
+    return count_passing(condition, ahead, LOOKED_AHEAD, position, parameters)
 
 
 def rarest_of(starts, parameters, shelf, most):
@@ -213,9 +211,14 @@ def newest_pk():
 def sampled(condition, parameters, shelf):
     """How many of the newest images on a shelf pass."""
     newest = f"FROM image INDEXED BY image_by_created_at WHERE shelf = {shelf} ORDER BY created_at DESC, id DESC"
-    statement = f"SELECT count(*) FROM (SELECT {condition} AS passes {newest} LIMIT {SAMPLE}) WHERE passes"
+    return count_passing(condition, newest, SAMPLE, (), parameters)
+
+
+def count_passing(condition, images, most, position, parameters):
+    """How many of the first ``most`` of ``images`` pass; they begin at ``position``."""
+    statement = f"SELECT count(*) FROM (SELECT {condition} AS passes {images} LIMIT {most}) WHERE passes"
     values = [value for name, value in parameters.items() if name[0] not in "mp"]  # neither most nor the position
-    return recall((condition, shelf, *values), statement, parameters)
+    return recall((statement, *position, *values), statement, parameters)
 
 
 def is_natural(name, sort_key):

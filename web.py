@@ -33,7 +33,6 @@ CHALLENGES = {
     "token": 'Bearer realm="image registry"',
 }
 REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-# What Werkzeug too takes for a host as it stands, without a port that it would leave out.
 CANONICAL_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 STATUSES = {status: f"{status} {phrase.upper()}" for status, phrase in HTTP_STATUS_CODES.items()}

@@ -29,7 +29,6 @@ values_of = itemgetter(*models.COLUMNS)
 INSERT = f"INSERT INTO image ({', '.join(models.COLUMNS)}) VALUES ({', '.join('?' * len(models.COLUMNS))})"
 INSERT_PROPERTY = "INSERT INTO property (image_id, name, value, created_at) VALUES (?, ?, ?, ?)"
 INSERT_LOCATION = "INSERT INTO location (image_id, position, url, metadata, status) VALUES (?, ?, ?, ?, ?)"
-INSERT_WORDS = "INSERT INTO words (image_id, text) VALUES (?, ?)"
 INSERT_MEMBER = "INSERT INTO member (image_id, member, can_share, digest) VALUES (?, ?, ?, ?)"
 FIND = "SELECT id, pk FROM image WHERE id IN (SELECT value FROM json_each(?))"
 
@@ -141,7 +140,7 @@ class Storing:
         inserted = execute(f"{INSERT} ON CONFLICT (id) DO NOTHING", self.images.values()).rowcount
         if inserted < len(self.images):
             self.resolve_conflicts()
-        execute(INSERT_WORDS, self.words)
+        execute(search.INSERT, self.words)
         execute(INSERT_PROPERTY, self.properties)
         execute(INSERT_LOCATION, self.locations)
         execute(INSERT_MEMBER, self.members)

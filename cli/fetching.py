@@ -10,10 +10,10 @@ import click
 import orjson
 
 from cli import streams
-from cli.locating import SAFE
 from cli.streams import INDEX_PATH, StreamError
 from cli.words import cleaned
 from guard import is_loopback
+from locating import SAFE
 
 MOST_DOCUMENT_BYTES = 128 * 1024 * 1024
 MOST_REDIRECTS = 5

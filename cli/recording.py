@@ -16,9 +16,9 @@ from cli.client import FAILED as FAILURE
 from cli.client import Failure
 from cli.detecting import NONE, REFUSED
 from cli.hashing import MD5, SHA512
-from cli.locating import location_of, path_of
 from cli.reading import CHANGED, IMAGE, UNREADABLE
 from cli.words import cleaned
+from locating import location_of, path_of
 
 ADDED, UPDATED, UNCHANGED, MISSING, FAILED = "added", "updated", "unchanged", "missing", "failed"
 # Properties that a scan keeps, to know a file again; the size is the record's own.

@@ -11,9 +11,9 @@ from cli.client import Failure, image_argument, with_client
 from cli.detecting import IMAGE, NONE, SKIPPED
 from cli.hashing import MD5, SHA512, Hasher
 from cli.images import how_of, output_options, told
-from cli.locating import location_of
 from cli.progress import progress_bar
 from cli.words import Pair, Size, cleaned
+from locating import location_of
 
 FIELDS = (
     *("name", "status", "disk_format", "container_format", "size", "virtual_size", "checksum", "min_disk", "min_ram"),

@@ -13,11 +13,11 @@ from cli.client import FAILED, Failure, with_client
 from cli.detecting import IMAGE
 from cli.fetching import FetchError
 from cli.hashing import Hasher
-from cli.locating import file_of, location_of
 from cli.metering import metered
 from cli.recording import alone, is_public_by_default, synced_together
 from cli.streams import chosen
 from cli.words import cleaned
+from locating import file_of, location_of
 
 ADDED, UPDATED, UNCHANGED, REFUSED, BROKEN, GONE = "added", "updated", "unchanged", "refused", "failed", "gone"
 ALWAYS = (ADDED, UPDATED, UNCHANGED)

@@ -11,12 +11,12 @@ import click
 from cli import screens
 from cli.client import FAILED, with_client
 from cli.hashing import MD5, Hasher
-from cli.locating import file_of
 from cli.metering import metered
 from cli.reading import has_changed, opened
 from cli.recording import HOST
 from cli.walking import is_gone, reason_of
 from cli.words import cleaned
+from locating import file_of
 
 OK, CHANGED, MISSING, UNREADABLE = "ok", "changed", "missing", "unreadable"
 NO_FILE, ELSEWHERE, UNKNOWN = "no file", "elsewhere", "unknown"

@@ -12,11 +12,12 @@ from conftest import ROOT, clean_environment
 EVERYTHING_BELOW = (
     *("errors", "config", "schemas", "context", "documents", "checks", "mounts", "models", "queries", "plans", "lists"),
     *("database", "tokens", "limits", "guard", "search", "history", "web", "fence", "serving", "migrations", "cli"),
-    *("version", "stopwatch", "board", "logs", "masking", "monitoring", "reference"),
+    *("version", "stopwatch", "board", "logs", "masking", "locating", "monitoring", "reference"),
 )
 # The pages ask what the routes ask, in process.
 BELOW_PAGES = (
-    *("errors", "masking", "schemas", "context", "database", "models", "tokens", "queries", "lists", "guard", "web"),
+    *("errors", "masking", "locating", "schemas", "context", "database", "models", "tokens", "queries", "lists"),
+    *("guard", "web"),
 )
 # module → what it may import of ours: arrows point down only
 MAY_IMPORT = {
@@ -49,6 +50,7 @@ MAY_IMPORT = {
         "monitoring",
     ),
     "masking": (),
+    "locating": (),
     "reference": ("context", "guard", "version", "web"),
     "serving": ("errors",),
     "worker": ("errors",),

@@ -17,9 +17,9 @@ from terminals import Folder
 
 from cli import reading
 from cli.hashing import BLOCK_BYTES, Hasher, Stopped
-from cli.locating import location_of, path_of
 from cli.walking import walk
 from config import read_settings
+from locating import location_of, path_of
 
 FORMATS = read_settings({}).api.disk_formats
 

@@ -6,10 +6,10 @@ import time
 from collections import Counter
 from datetime import timedelta
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
 
 import database
 from errors import DatabaseUnavailable
+from locating import path_of
 from models import VISIBLE, audience_of, time_text
 
 # A million images take seconds. What took one second is shown for the next hundred, and read by one thread at a time.
@@ -151,12 +151,8 @@ def read_wrong(audience, context, looks_for_files):
 
 def is_lost(url):
     """Whether a file of this machine's is not there; it is looked for, never opened."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:  # a bracket that is not closed: no file is there
-        return False
-    is_here = parts.netloc in ("", "localhost") and parts.path.startswith("/") and "\0" not in unquote(parts.path)
-    return is_here and not os.path.exists(unquote(parts.path))
+    path = path_of(url)
+    return path is not None and not os.path.exists(path)
 
 
 def remember(key, read):

@@ -16,7 +16,7 @@ BIN = .venv/bin
 AUDIT = .venv-audit/bin
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --require-hashes
 # For every Python from 3.11 on, and every platform.
-COMPILE = $(AUDIT)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
+COMPILE = $(AUDIT)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-strip-extras
 
 .PHONY: run test torture ui-test lint install bench coverage format audit pins
 
@@ -58,7 +58,7 @@ pins: .venv-audit/done
 	@$(COMPILE) requirements.txt -o .pins && { sed -n '/^#/p' requirements.txt; cat .pins; } > .pinned
 	@mv .pinned requirements.txt
 	@$(COMPILE) requirements-dev.txt -o .pins \
-		$$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.txt) \
+		$$(sed -n 's/^\([A-Za-z0-9._-]*\)[^=]*==.*/--no-emit-package \1/p' requirements.txt) \
 		&& { sed -n '/^#/p; /^-r/p' requirements-dev.txt; cat .pins; } > .pinned
 	@mv .pinned requirements-dev.txt
 	@$(COMPILE) requirements-audit.txt -o .pins && { sed -n '/^#/p' requirements-audit.txt; cat .pins; } > .pinned

@@ -1,10 +1,13 @@
 """What the code itself must not do, read from its syntax; and what SECURITY.md names as tests."""
 
 import ast
+import importlib.metadata
 import re
 
 import pytest
 from conftest import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 WINGS = ("cli", "migrations", "monitoring", "ui")
 PRODUCT = sorted([*ROOT.glob("*.py"), *(path for wing in WINGS for path in (ROOT / wing).glob("*.py"))])
@@ -363,7 +366,27 @@ def test_every_requirement_is_pinned_by_hashes_and_names_no_place(name):
     assert re.findall(r"https?:|--[a-gi-z]", text) == []
 
 
-PINNED = re.compile(r"[\w.-]+==[\w.]+( ; [^-]+?)?(\s+--hash=sha256:[0-9a-f]{64})+")
+PINNED = re.compile(r"[\w.-]+(\[[\w,-]+\])?==[\w.]+( ; [^-]+?)?(\s+--hash=sha256:[0-9a-f]{64})+")
+
+
+def test_extras_that_packages_ask_of_each_other_are_pinned_with_them():
+    """pip before 23.3 looks for the newest ``coverage[toml]`` when only ``coverage`` is pinned, and then refuses it."""
+    text = (ROOT / "requirements.txt").read_text("utf-8") + (ROOT / "requirements-dev.txt").read_text("utf-8")
+    pins = {canonicalize_name(name): extras for name, extras in re.findall(r"^([\w.-]+)(\S*)==", text, re.MULTILINE)}
+    wanted = [need for name in pins for need in needs_of(name) if need.extras]
+
+    assert {need.name for need in wanted} >= {"coverage", "urllib3"}
+    assert [str(need) for need in wanted if pins[canonicalize_name(need.name)] != f"[{','.join(need.extras)}]"] == []
+
+
+def needs_of(name):
+    try:
+        needs = importlib.metadata.requires(name) or []
+    except importlib.metadata.PackageNotFoundError:
+        return  # for another platform or Python
+    for need in map(Requirement, needs):
+        if need.marker is None or need.marker.evaluate({"extra": ""}):
+            yield need
 
 
 def test_security_md_names_tests_that_exist():

@@ -1,5 +1,6 @@
 """Promise 1: a 2xx means on disk, whatever dies."""
 
+import re
 import shutil
 import sqlite3
 import time
@@ -20,6 +21,7 @@ ROUNDS_A_DATABASE = 20
 
 def kill_and_look(start, path, ledger, tally, without):
     """One round: 16 writers, kill -9 of all processes at a random moment, a start without help."""
+    tally.rounds += 1
     server = start(path, without=without)
     writers = Writers(server, ledger, tally.random)
     time.sleep(tally.random.uniform(0.02, 0.8))  # the moment is the experiment
@@ -37,7 +39,6 @@ def kill_and_look(start, path, ledger, tally, without):
     compare(ledger.possible, stored, tally.violations)
     ledger.settle(stored)
     restarted.kill()
-    tally.rounds += 1
 
 
 @pytest.fixture
@@ -63,17 +64,25 @@ def test_what_was_acknowledged_survives_kill_9_of_every_process(kill_rounds, tal
 
 @pytest.mark.parametrize(
     ("without", "found"),
-    [("without_transactions", "its digest does not fit"), ("without_every_20th_commit", "should be one of")],
+    [
+        # Which statements were the last of a change, and so what does not fit, is chance.
+        ("without_transactions", "its digest does not fit|the words that searches find it by|has the history"),
+        ("without_every_20th_commit", "should be one of"),
+    ],
 )
 def test_the_kill_finds_a_missing_defence(kill_rounds, tally, without, found):
     tally.promise = f"1 durable: kill -9, {without.replace('_', ' ')} (must find some)"
 
     for _ in range(rounds(5, 10)):
         kill_rounds(1, without)
-        if any(found in violation for violation in tally.violations):
+        if found_in(tally.violations, found):
             break
 
-    assert [violation for violation in tally.violations if found in violation]
+    assert found_in(tally.violations, found)
+
+
+def found_in(violations, pattern):
+    return [violation for violation in violations if re.search(pattern, violation, re.DOTALL)]
 
 
 @pytest.fixture

@@ -155,7 +155,12 @@ def read_states(path, violations):
             parts[pk][1].append(tuple(entry))
         for pk, member, can_share in connection.execute("SELECT image_id, member, can_share FROM member"):
             parts[pk][2][member] = bool(can_share)
-    return {row["id"]: state_of(row, *parts[row["pk"]], violations) for row in rows}
+        states = {row["id"]: state_of(row, *parts[row["pk"]], violations) for row in rows}
+        for row in rows:
+            version, is_deleted, _ = states[row["id"]]
+            require_words(connection, row["pk"], version, violations)
+            require_history(connection, row["pk"], version, is_deleted, violations)
+    return states
 
 
 def state_of(row, properties, locations, members, violations):
@@ -173,6 +178,37 @@ def state_of(row, properties, locations, members, violations):
     if {name: row[name] for name in documents} != documents:
         violations.append(f"the documents are not those of the rows: {row}")
     return State(version, row["deleted"], members)
+
+
+def require_words(connection, pk, version, violations):
+    """A search for the image's only word finds it: in the index, or among the words that are not in it yet."""
+    words = connection.execute("SELECT text FROM words WHERE image_id = ?", (pk,)).fetchall()
+    found = connection.execute(
+        "SELECT count(*) FROM search WHERE rowid = ? AND search MATCH ?", (pk, f'"{version}"')
+    ).fetchone()
+    is_indexed = connection.execute("SELECT ? <= up_to FROM indexed", (pk,)).fetchone()
+    if words != [(f" {version}",)] or found != is_indexed:
+        violations.append(
+            f"image {pk} of version {version} has the words {words}, found: {found}, should: {is_indexed}"
+        )
+
+
+def require_history(connection, pk, version, is_deleted, violations):
+    """Each of the changes has its entry, the newest says what is stored."""
+    query = "SELECT number, action, changes FROM change WHERE image_id = ? ORDER BY number"
+    entries = connection.execute(query, (pk,)).fetchall()
+    numbers = [number for number, *_ in entries]
+    updates = [changes for _, action, changes in entries if action == "updated"]
+    names = [change["to"] for change in json.loads(updates[-1]) if change["field"] == "name"] if updates else ["0"]
+    is_whole = (
+        bool(entries)
+        and numbers == list(range(numbers[0], numbers[0] + len(entries)))
+        and (numbers[0] > 1 or (entries[0][1] == "created" and len(updates) == version))
+        and ((not updates and numbers[0] > 1) or names == [str(version)])
+        and (entries[-1][1] == "deleted") == is_deleted
+    )
+    if not is_whole:
+        violations.append(f"image {pk} of version {version}, deleted: {is_deleted}, has the history {entries}")
 
 
 def compare(possible, stored, violations):

@@ -9,6 +9,7 @@ import guard
 import lists
 import models
 import registry
+import search
 import web
 
 
@@ -18,6 +19,11 @@ def without_syncs():
 
 def with_rare_syncs():
     database.database.pragma("synchronous", "normal", permanent=True)
+
+
+def with_words_indexed_often():
+    """No defence less: so that a few hundred images show what thousands do."""
+    search.INDEXED_TOGETHER = 4
 
 
 def without_transactions():

@@ -24,6 +24,7 @@ from documents import (
 )
 
 APPLICATION_ID = 0x494D5247  # "IMRG" in the file's header: what tells a registry from other SQLite files
+EMPTY = "is empty"
 PAGES_AT_ONCE = 2000
 MOST_PROBLEMS = 20  # of the file's structure: after the first few they only repeat
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}")
@@ -94,19 +95,29 @@ def file_fault(path):
 
     While a write-ahead log is there it may hold the missing pages; SQLite then sees to it.
     """
-    with open(path, "rb") as file:
-        header = file.read(100)
-        size = os.fstat(file.fileno()).st_size
+    header, size, has_log = before = ends_of(path)
+    while before != (after := ends_of(path)):  # another process writes: no reading alone is of one moment
+        header, size, has_log = before = after
     if not header:
-        return "is empty"
+        return EMPTY
     if not header.startswith(b"SQLite format 3\0"):
         return "is not a SQLite database"
     page_size = int.from_bytes(header[16:18]) if header[16:18] != b"\0\1" else 65536
     pages = int.from_bytes(header[28:32])
-    log = f"{path}-wal"
-    if pages * page_size > size and not (os.path.exists(log) and os.path.getsize(log)):
+    if pages * page_size > size and not has_log:
         return f"is damaged: it has {size} of {pages * page_size} bytes"
     return None
+
+
+def ends_of(path):
+    """(the file's header, its size in bytes, whether a write-ahead log holds something)"""
+    with open(path, "rb") as file:
+        header = file.read(100)
+        size = os.fstat(file.fileno()).st_size
+    try:
+        return header, size, os.path.getsize(f"{path}-wal") > 0
+    except FileNotFoundError:
+        return header, size, False
 
 
 def file_faults(path, versions, show=lambda done: None):

@@ -167,7 +167,7 @@ def remedy(path, faults):
         return "Start the server, or run any command such as list: that brings the database to this version."
     if "newer version" in faults[0]:
         return "Run the newer version of the registry that wrote this file."
-    if faults[0] == "is empty":
+    if faults[0] == checks.EMPTY:
         return (
             "Any command such as list makes a registry of it. If it had images, restore a backup: restore FILE --force."
         )

@@ -64,7 +64,7 @@ def create(path: Path) -> None:
 def require_whole(path: Path) -> None:
     """Raises Refusal for what is no SQLite file, and for one whose end is missing."""
     fault = checks.file_fault(path)
-    if fault and path.stat().st_size:
+    if fault and fault != checks.EMPTY:  # which is new
         raise Refusal(fault)
 
 

@@ -13,10 +13,12 @@ import orjson
 
 from documents import (
     CHANGE_COLUMNS,
+    DERIVED,
     TOKEN_COLUMNS,
     VISIBILITIES,
     change_digest,
     documents_of,
+    fits,
     is_paired,
     member_digest,
     token_digest,
@@ -29,7 +31,6 @@ PAGES_AT_ONCE = 2000
 MOST_PROBLEMS = 20  # of the file's structure: after the first few they only repeat
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}")
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-DERIVED = ("shelf", "brief", "document", "location_document", "digest")
 NUMBERS = ("size", "virtual_size", "min_disk", "min_ram", "revision")
 # FTS5 compares its index with the words only by an INSERT: into a copy, that nothing is written to the file.
 COLUMNS_OF_INDEX = (
@@ -286,21 +287,13 @@ def words_faults(row, properties, words):
 def change_faults(row, changes):
     for number, *values, digest in changes:
         entry = dict(zip(CHANGE_COLUMNS, (row["pk"], number, *values), strict=True))
-        try:
-            is_true = digest == change_digest(entry)
-        except TypeError:  # bytes that are no UTF-8
-            is_true = False
-        if not is_true:
+        if not fits(digest, change_digest, entry):
             yield Fault(f"image {row['id']}: the digest of an entry of its history does not fit it", row["pk"], "rows")
 
 
 def member_faults(row, members):
     for member, can_share, digest in members:
-        try:
-            is_true = can_share in (0, 1) and digest == member_digest(row["pk"], member, can_share)
-        except (TypeError, ValueError):
-            is_true = False
-        if not is_true:
+        if can_share not in (0, 1) or not fits(digest, member_digest, row["pk"], member, can_share):
             text = f"image {row['id']}: a member's digest does not fit its member or can_share"
             yield Fault(text, row["pk"], "rows")
 
@@ -310,11 +303,7 @@ def token_faults(connection):
     names = ("id", "digest", *TOKEN_COLUMNS)
     for values in connection.execute(f"SELECT {', '.join(names)} FROM token ORDER BY id"):
         row = dict(zip(names, values, strict=True))
-        try:
-            is_true = token_digest(row) == row["digest"]
-        except TypeError:  # bytes that are no UTF-8
-            is_true = False
-        if not is_true:
+        if not fits(row["digest"], token_digest, row):
             yield Fault(f"token {row['id']}: its digest does not fit its row: revoke it and create another")
 
 

@@ -63,6 +63,11 @@ def translated_errors():
         raise translated(error) from error
 
 
+def damaged(what):
+    """What to raise where a digest, or a document, tells that ``what`` was changed behind our back."""
+    return DatabaseUnavailable(f"{what} is damaged in the database; nothing was changed.")
+
+
 def translated(error):
     """What to raise for an error of SQLite's: the same, where it is a mistake of ours.
 

@@ -21,6 +21,10 @@ DOCUMENT_FIELDS = (
 )
 
 
+# What documents_of gives.
+DERIVED = ("shelf", "brief", "document", "location_document", "digest")
+
+
 def documents_of(row, properties, locations):
     """The derived columns. ``document`` and ``location_document`` together are the full record; who may not
     see the locations gets models.NO_LOCATIONS in their place. ``locations`` are [(url, metadata as JSON text, status)].
@@ -68,6 +72,14 @@ def words_of(row, properties):
     """The words of a record's name and its properties' values, each once, with a space before it."""
     text = " ".join([row["name"] or "", *(value for value in properties.values() if value)])
     return "".join(f" {word}" for word in dict.fromkeys(words_in(text[:SEARCHED_CHARACTERS])))
+
+
+def fits(digest, make, *arguments):
+    """Whether a stored ``digest`` is what ``make`` gives of them; of bytes that are no text, or none, it gives none."""
+    try:
+        return digest == make(*arguments)
+    except (TypeError, ValueError):
+        return False
 
 
 def image_digest(row, brief, document, location_document):

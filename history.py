@@ -2,8 +2,8 @@
 
 import orjson
 
-from database import execute
-from documents import change_digest
+from database import damaged, execute
+from documents import CHANGE_COLUMNS, change_digest, fits
 
 FIELDS = (
     *("name", "status", "disk_format", "container_format", "size", "virtual_size", "checksum", "min_disk", "min_ram"),
@@ -15,7 +15,8 @@ LAST = "SELECT coalesce(max(number), 0) FROM change WHERE image_id = ?"
 INSERT = """INSERT INTO change (image_id, number, at, action, tenant, is_admin, changes, digest)
     VALUES (:image_id, :number, :at, :action, :tenant, :is_admin, :changes, :digest)"""
 FORGET = "DELETE FROM change WHERE image_id = ? AND number <= ?"
-LIST = "SELECT at, action, tenant, is_admin, changes FROM change WHERE image_id = ? ORDER BY number DESC"
+LIST = """SELECT image_id, number, at, action, tenant, is_admin, changes, digest FROM change
+    WHERE image_id = ? ORDER BY number DESC"""
 
 
 def note(pk, at, action, context, changes, limit):
@@ -34,16 +35,21 @@ def note(pk, at, action, context, changes, limit):
 
 
 def entries(pk):
-    """[dict] as the API shows them, the newest first."""
-    return [
-        {
-            "at": at,
-            "action": action,
-            "by": {"tenant": tenant, "is_admin": bool(is_admin)},
-            "changes": orjson.loads(changes),
-        }
-        for at, action, tenant, is_admin, changes in execute(LIST, (pk,))
-    ]
+    """[dict] as the API shows them, the newest first. Raises DatabaseUnavailable where one does not fit its digest."""
+    return [shown(values) for values in execute(LIST, (pk,))]
+
+
+def shown(values):
+    *columns, digest = values
+    entry = dict(zip(CHANGE_COLUMNS, columns, strict=True))
+    if not fits(digest, change_digest, entry):
+        raise damaged("The image's history")
+    return {
+        "at": entry["at"],
+        "action": entry["action"],
+        "by": {"tenant": entry["tenant"], "is_admin": bool(entry["is_admin"])},
+        "changes": orjson.loads(entry["changes"]),
+    }
 
 
 def differences(before, after, parts_before, parts_after):

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import orjson
 
-from documents import BRIEF_FIELDS, DOCUMENT_FIELDS
+from database import damaged
+from documents import BRIEF_FIELDS, DOCUMENT_FIELDS, fits, image_digest
 from errors import Invalid, NotFound
 from models import NO_LOCATIONS, VISIBLE, audience_of
 from plans import (
@@ -25,7 +26,8 @@ from plans import (
 TIME_LENGTH = 26
 # So many are counted one by one; of more it is only said that there are.
 MOST_COUNTED = 10_000
-SHOW = "SELECT CAST(document AS BLOB), CAST(location_document AS BLOB), owner, revision, nonce FROM image"
+SHOW = """SELECT CAST(document AS BLOB), CAST(location_document AS BLOB), owner, revision, nonce,
+    CAST(brief AS BLOB), visibility, digest FROM image"""
 NULLABLE = ("name", "size", "disk_format", "container_format")
 CONTENT = {
     "brief": "brief",
@@ -46,11 +48,15 @@ class Shown(NamedTuple):
 
 
 def show(image_id, context):
-    """The Shown of an image. Raises NotFound, for a hidden image as for none."""
+    """The Shown of an image. Raises NotFound, for a hidden image as for none, and DatabaseUnavailable for damage."""
     row = run(f"{SHOW} WHERE id = :id AND {VISIBLE[audience_of(context)]}", {"id": image_id, "tenant": context.tenant})
     if row is None:
         raise NotFound("Image not found.")
-    return Shown(*row)
+    document, location_document, owner, revision, nonce, brief, visibility, digest = row
+    rest = {"visibility": visibility, "revision": revision, "nonce": nonce}
+    if not fits(digest, image_digest, rest, brief, document, location_document):
+        raise damaged("The image")
+    return Shown(document, location_document, owner, revision, nonce)
 
 
 def list_page(query, context, content):
@@ -81,9 +87,17 @@ def list_page(query, context, content):
     return images.replace(b"\n", b","), position_after(images, trail, query, content)
 
 
+def parsed(images):
+    """[dict] of comma-separated records. Raises DatabaseUnavailable for damage."""
+    try:
+        return orjson.loads(b"[%b]" % images)
+    except orjson.JSONDecodeError as error:
+        raise damaged("An image of the list") from error
+
+
 def position_after(images, trail, query, content):
     """The sort columns' values in the last of ``images``, lines of JSON."""
-    last = orjson.loads(images[images.rfind(b"\n") + 1 :])
+    (last,) = parsed(images[images.rfind(b"\n") + 1 :])
     hidden = hidden_columns(content, query.sort_columns)
     if hidden:
         text = trail.split("\n")[query.limit - 1]

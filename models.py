@@ -3,7 +3,6 @@
 import secrets
 import sqlite3
 import uuid
-from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from peewee import (
@@ -21,15 +20,18 @@ from peewee import (
 
 import history
 import search
-from database import database, execute, reading, writing
+from clock import current_time, time_after
+from database import damaged, database, execute, reading, writing
 from documents import (
     DELETED,
+    DERIVED,
     KILLED,
     NORMAL,
     PAIRED_FORMATS,
     PUBLIC,
     SHARED,
     documents_of,
+    fits,
     is_paired,
     member_digest,
     words_of,
@@ -39,7 +41,6 @@ from limits import UNLIMITED, quota_of, require_locations, require_room
 
 NO_LOCATIONS = ',"location":null,"location_data":[]}'
 GONE = ("deleted", "pending_delete")
-MICROSECOND = timedelta(microseconds=1)
 
 
 class Table(Model):
@@ -151,7 +152,7 @@ class Image(Table):
             if from_state not in (None, row["status"]):
                 raise Conflict(f"The image's status is {row['status']}, not what from_state says.")
             require_match(row, tags)
-            before = Parts.of(row["pk"])
+            before = Parts.fitting(row)
             after = before.change(row, changes, purges_properties)
             require_room(api, context, "image_property_quota", len(after.properties), len(before.properties))
             if "locations" in changes:
@@ -171,9 +172,10 @@ class Image(Table):
             if row["protected"] and not row["deleted"]:
                 raise Forbidden("The image is protected: set protected to false first.")
             require_match(row, tags)
+            parts = Parts.fitting(row)
             if row["deleted"]:
                 return row
-            changed = cls.write(row, {"deleted": True}, Parts.of(row["pk"]))
+            changed = cls.write(row, {"deleted": True}, parts)
             history.note(row["pk"], changed["updated_at"], "deleted", context, [], api.image_history_limit)
             return changed
 
@@ -188,9 +190,9 @@ class Image(Table):
             row = cls.find_changeable(image_id, context)
             context.require_admin()
             require_match(row, tags)
+            parts, columns = Parts.fitting(row), {"deleted": False, "deleted_at": None}
             if not row["deleted"]:
                 return row
-            parts, columns = Parts.of(row["pk"]), {"deleted": False, "deleted_at": None}
             if row["status"] in GONE:
                 is_there = any(status == "active" for *_, status in parts.locations)
                 columns["status"] = "active" if is_there else "queued"
@@ -213,8 +215,7 @@ class Image(Table):
 
         updated_at moves on every change, and never backwards.
         """
-        previous = datetime.fromisoformat(row["updated_at"])
-        now = max(current_time(), (previous + MICROSECOND).isoformat(timespec="microseconds"))
+        now = time_after(row["updated_at"])
         changed = row | columns | {"updated_at": now, "revision": row["revision"] + 1, "nonce": new_nonce()}
         if columns.get("deleted"):
             changed["deleted_at"] = now
@@ -290,6 +291,17 @@ class Parts(NamedTuple):
     @classmethod
     def of(cls, pk):
         return cls(Property.texts(pk), Location.entries(pk))
+
+    @classmethod
+    def fitting(cls, row):
+        """Those of a row that is what it was when it was written: a write must not give damage a digest that fits.
+
+        Raises DatabaseUnavailable.
+        """
+        parts = cls.of(row["pk"])
+        if not fits({name: row[name] for name in DERIVED}, documents_of, row, *parts):
+            raise damaged("The image")
+        return parts
 
     def change(self, row, changes, purges_properties):
         """Store what ``changes`` say of them, and return what they are then."""
@@ -436,12 +448,3 @@ def audience_of(context):
 
 def new_nonce():
     return secrets.token_hex(8)
-
-
-def current_time():
-    return time_text(timedelta())
-
-
-def time_text(ago):
-    """The time that was a timedelta ago."""
-    return (datetime.now(UTC).replace(tzinfo=None) - ago).isoformat(timespec="microseconds")

@@ -8,8 +8,8 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import NamedTuple
 
+import clock
 import database
-import models
 from documents import TOKEN_COLUMNS, token_digest
 from errors import NotFound
 
@@ -46,10 +46,10 @@ def find_bearer_of_hash(wanted):
     if row is None or not hmac.compare_digest(row[1], wanted):
         return None
     number, _, tenant, roles, is_read_only, expires_at, revoked_at, used_at = row
-    now = models.current_time()
+    now = clock.current_time()
     if revoked_at is not None or (expires_at is not None and expires_at <= now):
         return None
-    if used_at is None or not models.time_text(USE_NOTED_EVERY) < used_at <= now:
+    if used_at is None or not clock.time_before(USE_NOTED_EVERY) < used_at <= now:
         note_use(number, now)
     return Bearer(tenant, roles, bool(is_read_only))
 
@@ -75,8 +75,8 @@ def create(tenant, roles, *, is_read_only=False, description="", lasts=None):
         "roles": ",".join(roles),
         "is_read_only": int(is_read_only),
         "description": description,
-        "created_at": models.current_time(),
-        "expires_at": None if lasts is None else models.time_text(-lasts),
+        "created_at": clock.current_time(),
+        "expires_at": None if lasts is None else clock.time_before(-lasts),
         "revoked_at": None,
     }
     row["digest"] = token_digest(row)
@@ -96,7 +96,7 @@ def revoke(number):
     with database.writing():
         for row in find_all(number):
             if row["revoked_at"] is None or token_digest(row) != row["digest"]:
-                row["revoked_at"] = models.current_time()
+                row["revoked_at"] = clock.current_time()
                 values = (row["revoked_at"], token_digest(row), number)
                 database.execute("UPDATE token SET revoked_at = ?, digest = ? WHERE id = ?", values)
             return
@@ -107,7 +107,7 @@ def state_of(row):
     """active, revoked or expired."""
     if row["revoked_at"] is not None:
         return "revoked"
-    is_over = row["expires_at"] is not None and row["expires_at"] <= models.current_time()
+    is_over = row["expires_at"] is not None and row["expires_at"] <= clock.current_time()
     return "expired" if is_over else "active"
 
 

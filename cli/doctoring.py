@@ -12,8 +12,8 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 import checks
+import clock
 import migrations
-import models
 import mounts
 from cli import screens
 from cli.client import Failure, open_client
@@ -186,7 +186,7 @@ def examine_images(path):
     """How many of each status, and of those that never became active."""
     with closing(checks.connect(path)) as connection:
         counts = connection.execute(COUNT).fetchall()
-        ((stuck,),) = connection.execute(STUCK, (models.time_text(DAY),)).fetchall()
+        ((stuck,),) = connection.execute(STUCK, (clock.time_before(DAY),)).fetchall()
     pairs = [(status, f"{count:,}") for status, count in counts] or [("none", "")]
     return pairs + ([("stuck", f"{stuck:,} queued or saving for more than a day")] if stuck else [])
 

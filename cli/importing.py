@@ -8,6 +8,7 @@ import orjson
 from flask import current_app
 from flask.cli import with_appcontext
 
+import clock
 import database
 import migrations
 import models
@@ -108,7 +109,7 @@ class Storing:
     def __init__(self, connection, on_conflict):
         self.connection = connection
         self.on_conflict = on_conflict
-        self.now = models.current_time()
+        self.now = clock.current_time()
         self.imported = self.replaced = self.skipped = 0
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
         (self.next_pk,) = connection.execute("SELECT coalesce(max(pk), 0) + 1 FROM image").fetchone()

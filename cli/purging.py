@@ -9,6 +9,7 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+import clock
 import database
 import migrations
 import models
@@ -51,7 +52,7 @@ def purge_images(older_than, dry_run, yes):
       $ flask --app registry purge --older-than 30d --yes
     """
     migrations.prepare(current_app.settings.database)
-    before = models.time_text(older_than)
+    before = clock.time_before(older_than)
     try:
         with database.reading():
             count = database.execute(

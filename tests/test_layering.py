@@ -12,12 +12,12 @@ from conftest import ROOT, clean_environment
 EVERYTHING_BELOW = (
     *("errors", "config", "schemas", "context", "documents", "checks", "mounts", "models", "queries", "plans", "lists"),
     *("database", "tokens", "limits", "guard", "search", "history", "web", "fence", "serving", "migrations", "cli"),
-    *("version", "stopwatch", "board", "logs", "masking", "locating", "monitoring", "reference"),
+    *("clock", "version", "stopwatch", "board", "logs", "masking", "locating", "monitoring", "reference"),
 )
 # The pages ask what the routes ask, in process.
 BELOW_PAGES = (
     *("errors", "masking", "locating", "schemas", "context", "database", "models", "tokens", "queries", "lists"),
-    *("guard", "web"),
+    *("clock", "guard", "web"),
 )
 # module → what it may import of ours: arrows point down only
 MAY_IMPORT = {
@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "config": ("errors",),
     "schemas": ("errors",),
     "context": ("errors", "config"),
+    "clock": (),
     "documents": (),
     "fence": ("stopwatch",),
     "stopwatch": (),
@@ -35,11 +36,11 @@ MAY_IMPORT = {
     "database": ("errors", "fence"),
     "search": ("database", "documents"),
     "history": ("database", "documents"),
-    "models": ("errors", "database", "documents", "limits", "search", "history"),
-    "tokens": ("errors", "database", "documents", "models"),
+    "models": ("errors", "clock", "database", "documents", "limits", "search", "history"),
+    "tokens": ("errors", "clock", "database", "documents"),
     "queries": ("errors", "schemas", "search"),
     "plans": ("errors", "database", "documents", "models"),
-    "lists": ("errors", "documents", "models", "plans"),
+    "lists": ("errors", "database", "documents", "models", "plans"),
     "checks": ("documents",),
     "mounts": (),
     "migrations": ("errors", "checks", "mounts"),

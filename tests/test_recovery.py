@@ -16,6 +16,7 @@ from test_cli import on_terminal
 from test_migrations import insert_first_rows, rows_of
 
 import checks
+import clock
 import migrations
 import models
 import plans
@@ -583,7 +584,7 @@ def test_purge_goes_in_small_transactions_over_many_images(run, client, database
 
     connection, statements = models.database.connection(), []
     connection.set_trace_callback(statements.append)
-    assert purging.purge(models.time_text(timedelta()), 1000) == 1000
+    assert purging.purge(clock.time_before(timedelta()), 1000) == 1000
     connection.set_trace_callback(None)
 
     assert rows_of(database_path, "SELECT count(*), sum(deleted) FROM image") == [(500, 0)]

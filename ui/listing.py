@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-import orjson
 from flask import request, url_for
 
 import lists
@@ -149,7 +148,7 @@ def read_listing(view):
 def read_page(query, context):
     """(records without locations, the position after them if more follow, else None)"""
     content, position = lists.list_page(query, context, "none")
-    return orjson.loads(b"[%b]" % content), position
+    return lists.parsed(content), position
 
 
 def position_of(image, query):

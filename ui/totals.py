@@ -8,9 +8,10 @@ from datetime import timedelta
 from typing import NamedTuple
 
 import database
+from clock import time_before
 from errors import DatabaseUnavailable
 from locating import path_of
-from models import VISIBLE, audience_of, time_text
+from models import VISIBLE, audience_of
 
 # A million images take seconds. What took one second is shown for the next hundred, and read by one thread at a time.
 REMEMBERED_FACTOR, LONGEST_SECONDS = 100, 900
@@ -139,7 +140,7 @@ def wrong_of(context, looks_for_files=False):
 
 
 def read_wrong(audience, context, looks_for_files):
-    parameters = {"tenant": context.tenant, "before": time_text(DAY)}
+    parameters = {"tenant": context.tenant, "before": time_before(DAY)}
     with database.reading():
         stuck = database.execute(STUCK[audience], parameters).fetchall()
         duplicates = database.execute(DUPLICATES[audience], parameters).fetchall()

@@ -4,6 +4,7 @@ import os
 from contextlib import contextmanager
 from datetime import timedelta
 
+import clock
 import database
 import guard
 import lists
@@ -58,12 +59,12 @@ def without_if_match():
 
 def without_order_of_times():
     """updated_at follows the clock wherever that goes."""
-    models.MICROSECOND = timedelta(days=-50_000)
+    clock.MICROSECOND = timedelta(days=-50_000)
 
 
 def without_nonces_and_revisions():
     """The ETag is the second in which the record changed."""
-    models.new_nonce = lambda: models.current_time()[:19]
+    models.new_nonce = lambda: clock.current_time()[:19]
     models.etag = lambda revision, nonce, is_whole: f"{nonce} {is_whole}"
 
 

@@ -378,43 +378,40 @@ class Member(Table):
             }
             rows = [(*entry, member_digest(*entry)) for entry in ((row["pk"], *share) for share in shares.items())]
             database.connection().executemany("INSERT INTO member VALUES (?, ?, ?, ?)", rows)
-            cls.note_sharing(row["pk"], before, context, api)
+            history.note_sharing(row["pk"], current_time(), context, before, shares, api.image_history_limit)
 
     @classmethod
     def put(cls, image_id, member_id, can_share, context, api):
         """Add a member, or change its can_share unless that is None. Raises as ``find_shareable`` does."""
         with writing():
             row = cls.find_shareable(image_id, context)
-            digest = member_digest(row["pk"], member_id, bool(can_share))
-            entry = cls.insert(image=row["pk"], member=member_id, can_share=bool(can_share), digest=digest)
-            target = [cls.image, cls.member]
-            before = cls.shares_of(row["pk"])
-            require_room(api, context, "image_member_quota", len(before.keys() | {member_id}), len(before))
-            if can_share is None:
-                entry.on_conflict(conflict_target=target, action="IGNORE").execute()
-            else:
-                entry.on_conflict(conflict_target=target, preserve=[cls.can_share, cls.digest]).execute()
-            cls.note_sharing(row["pk"], before, context, api)
+            before = cls.shares_of(row["pk"], member_id)
+            if not before and quota_of(api, context, "image_member_quota") != UNLIMITED:
+                present = cls.select().where(cls.image == row["pk"]).count()
+                require_room(api, context, "image_member_quota", present + 1, present)
+            after = {member_id: before.get(member_id, False) if can_share is None else can_share}
+            if after != before:
+                digest = member_digest(row["pk"], member_id, after[member_id])
+                execute("REPLACE INTO member VALUES (?, ?, ?, ?)", (row["pk"], member_id, after[member_id], digest))
+                history.note_sharing(row["pk"], current_time(), context, before, after, api.image_history_limit)
 
     @classmethod
     def remove(cls, image_id, member_id, context, api):
         """Raises as ``find_shareable`` does, and NotFound where it is no member."""
         with writing():
             row = cls.find_shareable(image_id, context)
-            before = cls.shares_of(row["pk"])
-            if not cls.delete().where((cls.image == row["pk"]) & (cls.member == member_id)).execute():
+            before = cls.shares_of(row["pk"], member_id)
+            if not before:
                 # Clients of the time look for this sentence.
                 raise NotFound("Membership could not be found.")
-            cls.note_sharing(row["pk"], before, context, api)
+            cls.delete().where((cls.image == row["pk"]) & (cls.member == member_id)).execute()
+            history.note_sharing(row["pk"], current_time(), context, before, {}, api.image_history_limit)
 
     @classmethod
-    def shares_of(cls, pk):
-        """{member_id: can_share}"""
-        return dict(cls.select(cls.member, cls.can_share).where(cls.image == pk).tuples())
-
-    @classmethod
-    def note_sharing(cls, pk, before, context, api):
-        history.note_sharing(pk, current_time(), context, before, cls.shares_of(pk), api.image_history_limit)
+    def shares_of(cls, pk, member_id=None):
+        """{member_id: can_share} of all members, or of the one."""
+        is_asked = (cls.image == pk) if member_id is None else (cls.image == pk) & (cls.member == member_id)
+        return dict(cls.select(cls.member, cls.can_share).where(is_asked).tuples())
 
 
 def require_pair(row):

@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "models": ("errors", "clock", "database", "documents", "limits", "search", "history"),
     "tokens": ("errors", "clock", "database", "documents"),
     "queries": ("errors", "schemas", "search"),
-    "plans": ("errors", "database", "documents", "models"),
+    "plans": ("database", "documents"),
     "lists": ("errors", "database", "documents", "models", "plans"),
     "checks": ("documents",),
     "mounts": (),

@@ -140,7 +140,7 @@ FIXED = {
     },
     "database.py": {"statement"},
     "plans.py": {
-        "', '.join(places[:len(columns)])",
+        "', '.join((f':{name}' for name in names))",
         "GATHERED",
         "IN_IDS",
         "after",

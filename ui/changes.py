@@ -6,7 +6,8 @@ from flask import request, url_for
 from werkzeug.datastructures import ETags
 
 from errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, QuotaExceeded
-from models import Image, Member
+from members import Member
+from models import Image
 from schemas import CREATE_STATUSES, UPDATE_STATUSES, parse_member
 from ui import clashes, forms, sessions
 from ui.forms import first, read_form

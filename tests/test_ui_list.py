@@ -381,3 +381,28 @@ def test_nobody_over_a_network_learns_whether_a_file_is_there(client_as, make_im
     make_image(name="lost", location=f"file://{tmp_path / 'gone.img'}")
 
     assert "file missing" not in visit(client_as("admin"), "/ui/dashboard").text
+
+
+BLANK = {"spaces": "   ", "controls": "\x01\x1f\x7f", "joiners": "\u200b\u200d\ufeff", "fillers": "\u3164\u2800"}
+
+
+@pytest.mark.parametrize("name", BLANK.values(), ids=BLANK)
+def test_an_image_whose_name_is_not_to_be_seen_has_a_link_that_is(client, make_image, name):
+    long_ago = "2020-01-01T00:00:00.000000"
+    image = make_image(name=name, status="saving", created_at=long_ago, updated_at=long_ago)
+    shown = f"blank name {image['id'][:8]}"
+
+    for place in ("/ui/images", "/ui/dashboard", f"/ui/images/{image['id']}", f"/ui/images/{image['id']}/delete"):
+        assert shown in visit(client, place).text
+    send(client, visit(client, f"/ui/images/{image['id']}/delete").form_to("/delete"))
+    assert f"{image['id']} is deleted" in visit(client, "/ui/images").text
+
+
+@pytest.mark.parametrize("name", [" a ", "\u200b名", "-", "🐧", "\u202ex"])
+def test_a_name_of_which_anything_is_to_be_seen_is_shown_as_it_is(client, make_image, name):
+    make_image(name=name)
+
+    page = visit(client, "/ui/images")
+
+    assert name in "".join(page.texts)
+    assert "blank name" not in page.text

@@ -181,6 +181,16 @@ def test_nothing_found_is_said_with_a_way_back(client, make_image):
     assert rows(page) == []
 
 
+def test_a_search_without_letters_and_digits_says_why_it_finds_nothing(client, make_image):
+    make_image(name="🐧")
+
+    page = visit(client, "/ui/images?q=🐧")
+
+    assert rows(page) == []
+    assert "No letters or digits to search for" in page.text
+    assert len(rows(visit(client, "/ui/images?q=+"))) == 1
+
+
 @pytest.mark.parametrize("view", ["size_min=x", "marker=x", "sort_key=colour", "limit=-1", "position=x", "name=%ff"])
 def test_an_address_that_cannot_be_read_is_a_page_that_says_what(client, view):
     page = visit(client, f"/ui/images?{view}", 400)

@@ -74,6 +74,7 @@ def test_a_page_before_which_little_is_left_is_the_first(client, many):
         ("size_min=10000000000", {"size": 1 << 35}),
         ("checksum=abc", {"checksum": "abc"}),
         ("property-os_distro=debian", {"properties": {"os_distro": "debian"}}),
+        ("property-note=", {"properties": {"note": ""}}),
         ("q=other+one", {"name": "other one"}),
         ("min_ram=7", {"min_ram": 7}),
     ],
@@ -416,3 +417,35 @@ def test_a_name_of_which_anything_is_to_be_seen_is_shown_as_it_is(client, make_i
 
     assert name in "".join(page.texts)
     assert "blank name" not in page.text
+
+
+def test_who_types_on_stays_in_one_step_of_the_history(client, make_image):
+    make_image()
+
+    def step(shown, asked):
+        headers = {"HX-Request": "true", "HX-Current-URL": f"http://localhost/ui/images{shown}"}
+        answer = client.get(f"/ui/images{asked}", headers=headers)
+        return next(name for name in ("HX-Push-Url", "HX-Replace-Url") if name in answer.headers)
+
+    assert step("", "?q=deb") == step("?q=deb&status=active", "?q=deb") == "HX-Push-Url"
+    assert step("?q=deb", "?q=deb&sort_key=name") == step("?status=active", "?status=active&q=a") == "HX-Push-Url"
+    assert step("?q=deb", "?q=debian") == step("?q=deb", "?q=") == "HX-Replace-Url"
+    assert step("?q=d&status=active", "?status=active&q=deb") == "HX-Replace-Url"
+
+
+@pytest.mark.parametrize(
+    ("view", "place"),
+    [
+        (None, "/ui/images"),
+        ("", "/ui/images"),
+        ("?q=a+b&status=active", "/ui/images?q=a+b&status=active"),
+        ("//evil.example/?a", "/ui/images?%2F%2Fevil.example%2F%3Fa="),
+        ("?a=b\nX: y", "/ui/images?a=b%0AX%3A+y"),
+    ],
+)
+def test_after_a_deletion_comes_the_view_that_the_form_names_and_no_other_place(client, make_image, view, place):
+    form = visit(client, f"/ui/images/{make_image()['id']}/delete").form_to("/delete")
+
+    response = send(client, form, view=view)
+
+    assert response.headers["Location"] == place

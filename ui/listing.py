@@ -78,6 +78,7 @@ def show_list():
         view=view,
         listing=listing,
         total=total,
+        places=places_of(view, listing, total),
         form_token=sessions.form_token,
         notice=sessions.take_notice(),
         chips=chips_of(view),
@@ -88,6 +89,17 @@ def show_list():
     if is_part():
         response.headers["HX-Replace-Url" if is_typed_further(view) else "HX-Push-Url"] = asked_link(view)
     return response
+
+
+def places_of(view, listing, total):
+    """As text: which images of the view these are, at its beginning and its end; between them only how many."""
+    shown, is_exact = len(listing.images), not total.endswith("+")
+    if listing.previous is None:
+        return f"1–{shown:,}"
+    if listing.following is None and is_exact:
+        last = int(total.replace(",", ""))
+        return f"{last - shown + 1:,}–{last:,}"
+    return f"{shown:,}"
 
 
 def view_link(query):

@@ -447,3 +447,16 @@ def test_the_way_back_from_an_image_and_its_deletion_is_to_the_view_it_was_in(br
     assert there == (address, rows)
     assert browser.current_url == address
     assert names(browser)[:4] == [*rows[:2], *rows[3:]]
+
+
+def test_long_owners_and_systems_do_not_widen_the_list_and_the_dashboard(browser, start_server):
+    server, long = start_server(), "o" * 255
+    fields = {"owner": long, "name": long, "properties": {"os_distro": long}, "protected": True}
+    server.request("POST", "/images", {"image": {**IMAGE, **fields}})
+
+    found = {}
+    for place in ("/ui/images", "/ui/dashboard"):
+        browser.get(f"{server.url}{place}")
+        found[place] = overflow(browser)
+
+    assert found == dict.fromkeys(found, 0)

@@ -76,7 +76,7 @@ def list_page(query, context, content):
         position = query.position or position_of(query, context)
         parameters |= dict(zip(POSITION, position, strict=False))
         ranges = ranges_after(query, position[0])
-    if query.limit == 0:
+    if query.limit == 0 or query.is_hopeless:
         return b"", None
     filters = filters_of(query)
     branches = branches_of(query, filters, context, parameters)
@@ -127,6 +127,8 @@ def ranges_after(query, value):
 
 def count_images(query, context):
     """How many images are on all pages of a list together, at most MOST_COUNTED + 1."""
+    if query.is_hopeless:
+        return 0
     # No order is asked for: what is counted is found the quickest way.
     query = query._replace(sort_key="created_at", sort_dir="desc", limit=MOST_COUNTED // 4)
     parameters = {"tenant": context.tenant, "most": MOST_COUNTED + 1, **filter_parameters(query)}

@@ -12,6 +12,7 @@ from schemas import CREATE_STATUSES, UPDATE_STATUSES, parse_member
 from ui import clashes, forms, sessions
 from ui.forms import first, read_form
 from ui.image import image_page, see
+from ui.listing import view_link
 from ui.pages import render, see_other
 
 # What a form is shown again for, with the reason beside its fields.
@@ -170,7 +171,7 @@ def delete_image(image_id):
         row = Image.remove(image_id, request.context, request.settings.api, ETags([first(fields, "tag")]))
     except REFUSALS as error:
         return delete_page(see(image_id), error)
-    return done("deleted", row, url_for("ui.list_images"))
+    return done("deleted", row, view_link(first(fields, "view")))
 
 
 def undelete_image(image_id):

@@ -12,6 +12,7 @@ import tokens
 from context import ANONYMOUS, context_of_bearer, identify
 from errors import Forbidden, Unauthorized
 from ui.keys import read_key
+from ui.words import is_visible
 
 SESSION_COOKIE, VISITOR_COOKIE, NOTICE_COOKIE = "registry_session", "registry_visitor", "registry_notice"
 # After so long somebody signs in again, however busy the session.
@@ -101,7 +102,7 @@ def require_form_token(given):
 
 def send_notice(kind, image):
     """Let the next page say what was done to an image: signed, so that no link makes a page say it."""
-    name = (image["name"] or image["id"])[:100]
+    name = (image["name"] if is_visible(image["name"]) else image["id"])[:100]
     send_cookie(NOTICE_COOKIE, signer("notice").dumps([kind, image["id"], name]), NOTICE_SECONDS)
 
 

@@ -1,10 +1,13 @@
 """Sizes and times in the words of people."""
 
+import unicodedata
 from datetime import UTC, datetime
 
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 SPANS = (("year", 31_557_600), ("month", 2_629_800), ("day", 86_400), ("hour", 3_600), ("minute", 60))
 LONGEST_TOLD = 120
+# Letters and symbols that are drawn as nothing: fillers of Hangul, and Braille without a dot.
+BLANKS = "\u115f\u1160\u3164\uffa0\u2800"
 
 
 def human_size(count):
@@ -50,3 +53,8 @@ def told(value):
         return "yes" if value else "no"
     text = str(value)
     return text if len(text) <= LONGEST_TOLD else f"{text[:LONGEST_TOLD]}…"
+
+
+def is_visible(text):
+    """Whether anything of it is to be seen: a letter, digit, sign or symbol, beside spaces, controls and joiners."""
+    return any(unicodedata.category(character)[0] in "LNPS" and character not in BLANKS for character in text or "")

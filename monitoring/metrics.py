@@ -141,10 +141,15 @@ class Kept:
         self.found, self.until = None, 0.0
 
     def get(self):
+        """None while it is found for the first time. Raises what ``find`` does, and then knows nothing."""
         began = time.monotonic()
         if began >= self.until:
             self.until = began + self.SHORTEST_SECONDS  # whoever asks meanwhile has the old one
-            self.found = self.find()
+            try:
+                self.found = self.find()
+            except Exception:
+                self.found, self.until = None, 0.0
+                raise
             now = time.monotonic()
             self.until = now + max(self.SHORTEST_SECONDS, self.TIMES_THE_COST * (now - began))
         return self.found

@@ -47,8 +47,8 @@ MAY_IMPORT = {
     "guard": ("errors",),
     "web": ("errors", "schemas", "context", "guard"),
     "monitoring": (
-        *("errors", "context", "documents", "database", "fence", "version", "board", "logs", "stopwatch", "web"),
-        "monitoring",
+        *("errors", "schemas", "context", "documents", "database", "fence", "version", "board", "logs", "stopwatch"),
+        *("web", "monitoring"),
     ),
     "masking": (),
     "locating": (),

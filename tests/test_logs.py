@@ -246,6 +246,20 @@ def test_a_log_that_cannot_be_written_is_no_reason_not_to_answer(start):
             assert b"registry_worker_starts_total 2.0\n" in answer.read()
 
 
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-"])
+def test_without_standard_error_requests_are_answered_and_counted_all_the_same(database_path, closed):
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", *GUNICORN]
+    server = LoggedServer(database_path, subprocess.DEVNULL, command).wait()
+
+    statuses = [server.ask("/images") for _ in range(20)]
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=30) as answer:
+        counts = answer.read()
+
+    assert server.stop() == 0
+    assert statuses == [200] * 20
+    assert b"registry_worker_starts_total 2.0\n" in counts
+
+
 def test_flask_run_logs_requests_by_the_same_lines(database_path, tmp_path):
     with (tmp_path / "log").open("wb") as file:
         server = LoggedServer(database_path, file, [*FLASK, "run", "--port", "{port}"]).wait()

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from test_server import printed_until, wait_until, worker_pids
 import fence
 from board import Board
 from monitoring import Answered, metrics
+from schemas import UPDATE_STATUSES
 from version import VERSION
 
 TOKEN = re.compile(r"registry_[\w-]{43}")
@@ -43,6 +45,10 @@ def scrape(server, headers=()):
     request = urllib.request.Request(f"{server.url}/metrics", headers=dict(headers))
     with urllib.request.urlopen(request, timeout=30) as answer:
         return answer.read().decode()
+
+
+def connected(path):
+    return closing(sqlite3.connect(path, isolation_level=None))
 
 
 def wait_until_counted(server, number, **labels):
@@ -286,16 +292,26 @@ def test_a_writer_that_waits_for_another_is_counted_with_its_time(start_server, 
     assert sample_of(text, "registry_sqlite_seconds_total", route="/images", method="POST") > 0.25
 
 
-def test_gauges_say_what_the_database_holds(make_client, database_path):
-    client = make_client()
-    for status in ("active", "active", "queued"):
-        image = client.post("/images", json={"image": {**IMAGE, "status": status}}).json["image"]
-    client.delete(f"/images/{image['id']}")
+@pytest.mark.parametrize("status", UPDATE_STATUSES)
+def test_images_are_counted_by_every_status_that_an_update_takes_and_deleted_ones_apart(client, make_image, status):
+    kept, deleted = make_image(), make_image()
+    for image in (kept, deleted):
+        assert client.put(f"/images/{image['id']}", json={"image": {"status": status}}).status_code == 200
+    client.delete(f"/images/{deleted['id']}")
 
     text = client.get("/metrics").text
 
-    found = {status: sample_of(text, "registry_images", status=status) for status in ("active", "queued", "deleted")}
-    assert found == {"active": 2, "queued": 0, "deleted": 1}
+    found = {other: sample_of(text, "registry_images", status=other) for other in UPDATE_STATUSES}
+    assert found == dict.fromkeys(UPDATE_STATUSES, 0) | {status: 1}
+    assert sample_of(text, "registry_deleted_images") == 1
+
+
+def test_gauges_say_what_the_database_holds(client, make_image, database_path):
+    make_image()
+
+    text = client.get("/metrics").text
+
+    assert sample_of(text, "registry_images") == 1
     log = database_path.with_name(f"{database_path.name}-wal")
     assert sample_of(text, "registry_database_bytes") == database_path.stat().st_size
     assert sample_of(text, "registry_wal_bytes") == log.stat().st_size
@@ -310,6 +326,39 @@ def test_without_its_database_the_server_still_tells_its_counts(client, database
     assert answer.status_code == 200
     assert "registry_workers" in answer.text
     assert "registry_images{" not in answer.text
+
+
+def test_what_could_not_be_counted_is_not_shown_the_second_time_either_and_later_is(client, make_image, database_path):
+    make_image()
+    of_another_version(database_path)
+    without = [client.get("/metrics") for _ in range(2)]
+    with connected(database_path) as connection:
+        connection.execute("DELETE FROM schema_migration WHERE name = '9999_future'")
+
+    assert [(answer.status_code, "registry_images{" in answer.text) for answer in without] == [(200, False)] * 2
+    assert all("registry_database_bytes" in answer.text for answer in without)
+    assert sample_of(client.get("/metrics").text, "registry_images", status="active") == 1
+
+
+def test_who_asks_while_the_images_are_first_counted_is_answered_without_them(client, make_image):
+    make_image()
+    images, counts, goes_on = client.application.extensions["monitor"].images, threading.Event(), threading.Event()
+    count = images.find
+
+    def count_slowly():
+        counts.set()
+        assert goes_on.wait(timeout=30)
+        return count()
+
+    images.find = count_slowly
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(client.application.test_client().get, "/metrics")
+        assert counts.wait(timeout=30)
+        meanwhile = client.get("/metrics")
+        goes_on.set()
+
+    assert (meanwhile.status_code, "registry_images{" in meanwhile.text) == (200, False)
+    assert sample_of(first.result().text, "registry_images", status="active") == 1
 
 
 def test_openmetrics_is_spoken_where_it_is_asked_for(client):

@@ -1,7 +1,6 @@
 """What watches over the registry: /healthcheck, /metrics, and what is counted and logged of each request."""
 
 import logging
-import re
 import sys
 import threading
 import time
@@ -20,7 +19,7 @@ from errors import RegistryError, Unauthorized
 from monitoring import health, metrics
 from schemas import UPDATE_STATUSES
 from stopwatch import spent
-from web import Answer, answer, answer_json
+from web import Answer, answer, answer_json, shown_route
 
 COUNT = "SELECT shelf, status, count(*) FROM image GROUP BY shelf, status"
 
@@ -33,7 +32,7 @@ logger = logging.getLogger("registry")
 @checks.get("/healthcheck")
 def check_health():
     """That a worker answers; with ?detail, whether it can do its work."""
-    if "detail" not in request.args:
+    if request.args.get("detail", "false").lower() in ("false", "0", "no"):
         return answer_json({"status": "ok"})
     report = monitor().health.report()
     is_ready = health.is_ready(report)
@@ -79,7 +78,7 @@ class Monitor:
         self.health = health.Health(app.settings.database)
         self.images = metrics.Kept(count_images)
         self.collector = metrics.Collector(Board(1), metrics.Layout(()), self.gauges)
-        self.routes, self.count, self.log = {None: metrics.UNMATCHED}, None, None
+        self.routes, self.count, self.log = {None: shown_route(None)}, None, None
         self.answered, self.lock = deque(), threading.Lock()
 
     def attend(self, board=None, slot=None):
@@ -167,11 +166,6 @@ def count_images():
         else:
             by_status[status] = by_status.get(status, 0) + number
     return by_status, deleted
-
-
-def shown_route(rule):
-    """As the OpenAPI document writes it."""
-    return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)
 
 
 def identify_scraper(asked):

@@ -70,6 +70,34 @@ def test_a_probe_that_is_nobody_and_names_any_host_is_answered(make_client, flav
     assert set(answers[1].json["checks"].values()) == {"ok"}
 
 
+@pytest.mark.parametrize(
+    ("query", "is_detailed"),
+    [("detail", True), ("detail=", True), ("detail=true", True), ("detail=1", True)]
+    + [("detail=false", False), ("detail=False", False), ("detail=0", False), ("detail=no", False)],
+)
+def test_details_are_for_who_asks_for_them_and_not_for_who_says_no(client, query, is_detailed):
+    assert ("checks" in client.get(f"/healthcheck?{query}").json) is is_detailed
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "route"),
+    [
+        ("PUT", "/images", "/images"),
+        ("POST", "/images/7", "/images/{image_id}"),
+        ("GET", "/images/7/members/acme/x", "/images/{image_id}/members/{member_id}"),
+        ("PATCH", "/metrics", "/metrics"),
+        ("DELETE", "/images/7/no/such", "unmatched"),
+    ],
+)
+def test_a_method_that_a_route_does_not_take_is_counted_under_the_route(server, method, path, route):
+    labels = {"route": route, "method": method if method in metrics.METHODS else "other"}
+    labels["status"] = "404" if route == "unmatched" else "405"
+
+    assert server.request(method, path)[0] == int(labels["status"])
+
+    wait_until_counted(server, 1, **labels)
+
+
 def test_liveness_asks_nothing_of_the_database(client, database_path):
     database_path.unlink()
 
@@ -264,13 +292,13 @@ def test_labels_are_few_whatever_is_asked(server):
         list(pool.map(lambda number: server.request("PUT", f"/images/x/members/tenant-{number}", {}), range(20)))
 
     wait_until_counted(server, 50, route="unmatched", status="404")
-    wait_until_counted(server, 50, route="unmatched", status="405")
+    wait_until_counted(server, 50, route="/images", status="405")
     text = scrape(server)
 
     methods = set(re.findall(r'method="(.*?)"', text))
     assert methods <= set(metrics.METHODS)
     assert sample_of(text, "registry_requests_total", route="unmatched", method="GET", status="404") == 50
-    assert sample_of(text, "registry_requests_total", route="unmatched", method="other", status="405") == 50
+    assert sample_of(text, "registry_requests_total", route="/images", method="other", status="405") == 50
     assert not re.search(r"nowhere|ODD|tenant-", text)
 
 
@@ -437,7 +465,7 @@ def test_every_route_and_method_has_cells_of_its_own_and_within_its_slot():
     assert {after - before for before, after in pairwise(starts)} == {metrics.CELLS}
     metrics.Counter(layout, board.slot(0), {None: "/199"}).add([answered(None, "PATCH", 999, 1e9)])
     assert starts[-1] + metrics.CELLS <= len(board.slot(0))
-    assert layout.start_of("/199", "PATCH") == layout.starts[metrics.UNMATCHED, "other"]
+    assert layout.start_of("/199", "PATCH") == layout.starts["unmatched", "other"]
 
 
 def test_requests_that_are_settled_by_a_scrape_and_the_worker_at_once_are_counted_once(client, request):

@@ -54,6 +54,7 @@ MAY_IMPORT = {
     "locating": (),
     "reference": ("context", "guard", "version", "web"),
     "serving": ("errors",),
+    "probe": ("config",),
     "worker": ("errors",),
     "cli": EVERYTHING_BELOW,
     "ui": (*BELOW_PAGES, "ui"),

@@ -208,7 +208,7 @@ def test_the_container_runs_as_nobody_special_from_a_small_image_with_its_databa
 
 
 def ignored(path):
-    """Whether podman and docker leave out what has this path from the clone: patterns begin there, ``*`` ends at a /."""
+    """Whether podman and docker leave out what has this path in the clone: patterns begin there, ``*`` ends at a /."""
     patterns = [line for line in (ROOT / ".containerignore").read_text().splitlines() if line and line[0] != "#"]
     is_ignored = False
     for pattern in patterns:

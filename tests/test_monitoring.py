@@ -72,8 +72,10 @@ def test_a_probe_that_is_nobody_and_names_any_host_is_answered(make_client, flav
 
 @pytest.mark.parametrize(
     ("query", "is_detailed"),
-    [("detail", True), ("detail=", True), ("detail=true", True), ("detail=1", True)]
-    + [("detail=false", False), ("detail=False", False), ("detail=0", False), ("detail=no", False)],
+    [
+        *[("detail", True), ("detail=", True), ("detail=true", True), ("detail=1", True)],
+        *[("detail=false", False), ("detail=False", False), ("detail=0", False), ("detail=no", False)],
+    ],
 )
 def test_details_are_for_who_asks_for_them_and_not_for_who_says_no(client, query, is_detailed):
     assert ("checks" in client.get(f"/healthcheck?{query}").json) is is_detailed

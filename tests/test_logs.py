@@ -300,6 +300,8 @@ def test_flask_run_logs_requests_by_the_same_lines(database_path, tmp_path):
     assert [line["route"] for line in lines if line["message"] == "request"][-1] == "/images"
     assert any("Running on" in line["message"] for line in lines)
     assert "secret" not in log
+    assert any("Press CTRL+C" in line["message"] for line in lines)
+    assert "\\u001b" not in log
 
 
 def test_a_command_that_uses_the_application_logs_no_requests(client, capfd):

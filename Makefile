@@ -3,7 +3,8 @@
 # make torture  what breaks in operation, at full length: kill -9, lost power, full disks, races
 # make ui-test  the tests in a real browser, after installing one where apt-get can
 # make lint     ruff, and the format
-# make install  only sets up .venv, with what tests and lint need
+# make setup    only sets up .venv, with what serving and the commands need
+# make install  the same, and what tests and lint need
 # make bench    how fast it is, against a bare Flask route
 # make coverage the tests again, with branch coverage
 # make format   what lint asks for, as far as ruff can
@@ -18,10 +19,12 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --require-hashe
 # For every Python from 3.11 on, and every platform.
 COMPILE = $(AUDIT)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-strip-extras
 
-.PHONY: run test torture ui-test lint install bench coverage format audit pins
+.PHONY: run setup test torture ui-test lint install bench coverage format audit pins
 
 run: .venv/run
 	@$(BIN)/gunicorn 'registry:create_app()'
+
+setup: .venv/run
 
 test: .venv/dev
 	$(BIN)/pytest -n auto

@@ -14,6 +14,7 @@ HUMAN_TIME = "[%Y-%m-%d %H:%M:%S %z]"
 JSON_OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
 WRITTEN_WHOLE = 4096  # PIPE_BUF of Linux
 UNREADABLE = re.compile(r""":? b?['"].*""", re.DOTALL)
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # Werkzeug's, for terminals
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 
 
@@ -25,7 +26,7 @@ class JSONFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC),
             "level": record.levelname.lower(),
             "pid": record.process,
-            "message": record.getMessage(),
+            "message": COLOURS.sub("", record.getMessage()),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

@@ -33,7 +33,9 @@ PAGE = """<!doctype html>
 <rapi-doc spec-url="/openapi.json" render-style="read" schema-style="table" load-fonts="false" show-header="false"
  allow-server-selection="false" sort-tags="false" use-path-in-nav-bar="true"
  show-method-in-nav-bar="as-plain-text" regular-font="system-ui, sans-serif"
- mono-font="ui-monospace, monospace" primary-color="#0b62c4"></rapi-doc>
+ mono-font="ui-monospace, monospace" primary-color="#0b62c4">
+<p slot="overview">This server is the image registry VERSION.</p>
+</rapi-doc>
 <noscript><p>This page needs JavaScript; <a href="/openapi.json">openapi.json</a> does not.</p></noscript>
 </body>
 </html>
@@ -52,7 +54,7 @@ reference = Blueprint("reference", __name__)
 @reference.get("/docs")
 def show_docs():
     """The document, rendered."""
-    return page(PAGE.encode(), "text/html; charset=utf-8")
+    return page(PAGE.replace("VERSION", VERSION).encode(), "text/html; charset=utf-8")
 
 
 @reference.get("/docs/rapidoc.js")

@@ -9,7 +9,7 @@ from contextlib import suppress
 from http import HTTPStatus
 
 import orjson
-from flask import Flask, Request, Response, request, request_tearing_down
+from flask import Flask, Request, Response, current_app, request, request_tearing_down
 from flask.sessions import SessionInterface
 from werkzeug.exceptions import MethodNotAllowed
 from werkzeug.http import HTTP_STATUS_CODES
@@ -33,6 +33,8 @@ CHALLENGES = {
     "token": 'Bearer realm="image registry"',
 }
 REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+CONVERTED = re.compile(r"<(?:\w+:)?(\w+)>")
+UNMATCHED = "unmatched"
 CANONICAL_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 STATUSES = {status: f"{status} {phrase.upper()}" for status, phrase in HTTP_STATUS_CODES.items()}
@@ -311,10 +313,21 @@ def is_deep(value):
 
 def answer_registry_error(error):
     if error.status >= 500:
-        logger.error("%s %s %r: %s", request.request_id, request.method, request.path, told(error.__cause__))
+        logger.error("%s: %s", told_request(), told(error.__cause__))
     extras = {"errors": error.errors} if isinstance(error, Invalid) else {}
     challenge = {"WWW-Authenticate": CHALLENGES[request.settings.auth.flavor]} if error.status == 401 else {}
     return problem(error.status, error.detail, error.headers | challenge, **extras)
+
+
+def told_request():
+    """For the log: the route stands for the path, which has ids of images and tenants."""
+    method = request.method if request.method in METHODS else "other"
+    return f"{request.request_id} {method} {shown_route(request.url_rule and request.url_rule.rule)}"
+
+
+def shown_route(rule):
+    """As the OpenAPI document writes it; None is that of a path that is no route's."""
+    return UNMATCHED if rule is None else CONVERTED.sub(r"{\1}", rule)
 
 
 def told(cause):
@@ -325,13 +338,17 @@ def told(cause):
 def answer_http_error(error):
     """What Flask itself refuses: unknown paths, other methods, broken bodies."""
     if isinstance(error, MethodNotAllowed):
+        # For those who count and log: the route, which took another method.
+        request.url_rule, _ = current_app.create_url_adapter(request).match(
+            method=error.valid_methods[0], return_rule=True
+        )
         allowed = ", ".join(method for method in METHODS if method in error.valid_methods)
         return problem(405, f"This path takes {allowed}.", {"Allow": allowed})
     return problem(error.code, "Nothing is at this path." if error.code == 404 else error.description)
 
 
 def answer_unexpected_error(error):
-    logger.exception("%s %s %r", request.request_id, request.method, request.path, exc_info=error)
+    logger.exception("%s", told_request(), exc_info=error)
     return problem(500, "A mistake of the registry's own; its log says more under the request id.")
 
 

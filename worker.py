@@ -255,7 +255,7 @@ class RegistryWorker(ThreadWorker):
         try:
             return super().handle_request(req, conn)
         except TimeoutError:
-            self.log.info("The answer to %s was not read within %d seconds.", req.path, self.request_timeout)
+            self.log.info("An answer was not read within %d seconds.", self.request_timeout)
             return False
 
     def _keepalive_after(self, conn, keepalive):

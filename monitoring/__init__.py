@@ -1,7 +1,6 @@
 """What watches over the registry: /healthcheck, /metrics, and what is counted and logged of each request."""
 
 import logging
-import re
 import sys
 import threading
 import time
@@ -18,11 +17,11 @@ from context import ANONYMOUS
 from documents import DELETED
 from errors import RegistryError, Unauthorized
 from monitoring import health, metrics
+from schemas import UPDATE_STATUSES
 from stopwatch import spent
-from web import Answer, answer, answer_json
+from web import Answer, answer, answer_json, shown_route
 
 COUNT = "SELECT shelf, status, count(*) FROM image GROUP BY shelf, status"
-STATUSES = ("queued", "saving", "active", "killed", "deleted")
 
 checks = Blueprint("checks", __name__)
 counts = Blueprint("counts", __name__)
@@ -33,7 +32,7 @@ logger = logging.getLogger("registry")
 @checks.get("/healthcheck")
 def check_health():
     """That a worker answers; with ?detail, whether it can do its work."""
-    if "detail" not in request.args:
+    if request.args.get("detail", "false").lower() in ("false", "0", "no"):
         return answer_json({"status": "ok"})
     report = monitor().health.report()
     is_ready = health.is_ready(report)
@@ -79,7 +78,7 @@ class Monitor:
         self.health = health.Health(app.settings.database)
         self.images = metrics.Kept(count_images)
         self.collector = metrics.Collector(Board(1), metrics.Layout(()), self.gauges)
-        self.routes, self.count, self.log = {None: metrics.UNMATCHED}, None, None
+        self.routes, self.count, self.log = {None: shown_route(None)}, None, None
         self.answered, self.lock = deque(), threading.Lock()
 
     def attend(self, board=None, slot=None):
@@ -92,7 +91,7 @@ class Monitor:
             slot = board.take()
             logs.take_over_werkzeug(self.settings.log)
             self.app.observe = self.observe_now
-        if self.settings.log.requests:
+        if self.settings.log.requests and sys.stderr is not None:
             self.log = logs.RequestLog(self.settings.log, sys.stderr.fileno(), self.routes)
         if self.settings.server.metrics != "off":
             self.begin_counting(board, slot)
@@ -150,22 +149,23 @@ class Monitor:
             yield "registry_database_bytes", "The database's file.", file, None
             yield "registry_wal_bytes", "The write-ahead log beside it.", log, None
             yield "registry_disk_free_bytes", "What is left on its disk.", health.free_bytes(self.health.path), None
-            yield "registry_images", "Images by status; deleted ones as such.", self.images.get(), "status"
+            if counted := self.images.get():
+                by_status, deleted = counted
+                yield "registry_images", "Images that are not deleted, by status.", by_status, "status"
+                yield "registry_deleted_images", "Images that are deleted, and not yet purged.", deleted, None
 
 
 def count_images():
-    """{status: how many}. A million take a tenth of a second, of an index that is in memory."""
-    found = dict.fromkeys(STATUSES, 0)
+    """({status: how many}, how many deleted ones). A million: a tenth of a second, of an index that is in memory."""
+    by_status, deleted = dict.fromkeys(UPDATE_STATUSES, 0), 0
     with database.translated_errors():
         rows = database.execute(COUNT, ()).fetchall()
     for shelf, status, number in rows:
-        found["deleted" if shelf >= DELETED else status] += number
-    return found
-
-
-def shown_route(rule):
-    """As the OpenAPI document writes it."""
-    return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)
+        if shelf >= DELETED:
+            deleted += number
+        else:
+            by_status[status] = by_status.get(status, 0) + number
+    return by_status, deleted
 
 
 def identify_scraper(asked):

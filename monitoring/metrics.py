@@ -8,11 +8,11 @@ from bisect import bisect_left
 from board import ALIVE, FIRST, SLOT_CELLS, STARTS
 from stopwatch import SQLITE_VERSION
 from version import VERSION
+from web import UNMATCHED
 
 BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "other")
 STATUSES = (200, 204, 301, 302, 303, 304, 308, 400, 401, 403, 404, 405, 408, 409, 412, 413, 415, 500, 503, 507)
-UNMATCHED = "unmatched"  # a path that is no route's, or a method that it does not take
 # A slot's cells: waits and seconds waited, then for each route and method the statuses, buckets, and two sums.
 WAITS, WAITED = FIRST, FIRST + 1
 FIRST_ROUTE = FIRST + 8
@@ -141,10 +141,15 @@ class Kept:
         self.found, self.until = None, 0.0
 
     def get(self):
+        """None while it is found for the first time. Raises what ``find`` does, and then knows nothing."""
         began = time.monotonic()
         if began >= self.until:
             self.until = began + self.SHORTEST_SECONDS  # whoever asks meanwhile has the old one
-            self.found = self.find()
+            try:
+                self.found = self.find()
+            except Exception:
+                self.found, self.until = None, 0.0
+                raise
             now = time.monotonic()
             self.until = now + max(self.SHORTEST_SECONDS, self.TIMES_THE_COST * (now - began))
         return self.found

@@ -7,12 +7,12 @@ import shlex
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from contextlib import closing, suppress
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -82,9 +82,33 @@ def test_the_units_set_options_that_exist_and_listen_where_the_default_does():
     service, socket_unit = map(settings_of, UNITS)
     variables = re.findall(r"REGISTRY_[A-Z_]+", " ".join(value for name, value in service if name == "Environment"))
 
-    assert variables
-    assert set(variables) <= {option.environment for option in OPTIONS}
+    assert variables == ["REGISTRY_CONFIG"]
     assert dict(socket_unit)["ListenStream"] == "127.0.0.1:9191"
+
+
+def test_the_commands_of_a_service_are_on_its_database(tmp_path, database_path):
+    """Both read the one file that both name, and no other place has an option."""
+    installed = {"/opt/registry": str(ROOT), "/etc/registry": str(tmp_path), "/var/lib/registry": str(tmp_path)}
+    for name in ("registry", "registry.ini"):
+        text = (ROOT / "deploy" / name).read_text()
+        for old, new in installed.items():
+            text = text.replace(old, new)
+        (tmp_path / name).write_text(text)
+    run = {"cwd": "/", "capture_output": True, "text": True, "timeout": 60}
+    served = {**clean_environment(), "REGISTRY_CONFIG": str(tmp_path / "registry.ini")}
+    command = [BIN / "python", "-c", "import config; print(config.read_settings().database.path)"]
+    service = subprocess.run(command, check=True, env=served, **{**run, "cwd": ROOT})
+
+    run["env"] = clean_environment()
+    create = ["create", "cirros", "--disk-format", "qcow2"]
+    made = subprocess.run(["sh", tmp_path / "registry", *create], check=True, **run)
+    checked = subprocess.run(["sh", tmp_path / "registry", "check"], check=True, **run)
+
+    assert "REGISTRY_CONFIG=/etc/registry/registry.ini" in (ROOT / "deploy" / "registry.service").read_text()
+    assert service.stdout.strip() == str(database_path)
+    assert database_path.exists()
+    assert made.stdout
+    assert checked.stderr == "checked 1 images: all is well\n"
 
 
 @pytest.fixture
@@ -183,20 +207,38 @@ def test_the_container_runs_as_nobody_special_from_a_small_image_with_its_databa
     assert [name for name, _ in instructions()].index("USER") < [name for name, _ in instructions()].index("CMD")
 
 
-def ignored(name):
+def ignored(path):
+    """Whether podman and docker leave out what has this path in the clone: patterns begin there, ``*`` ends at a /."""
     patterns = [line for line in (ROOT / ".containerignore").read_text().splitlines() if line and line[0] != "#"]
     is_ignored = False
     for pattern in patterns:
-        if fnmatch(name, pattern.removeprefix("!").removeprefix("**/")):
+        parts = re.split(r"(\*\*/|\*)", pattern.removeprefix("!"))
+        expression = "".join({"**/": "(.*/)?", "*": "[^/]*"}.get(part, re.escape(part)) for part in parts)
+        if re.fullmatch(expression, path):
             is_ignored = not pattern.startswith("!")
     return is_ignored
+
+
+def left_out(folder, names):
+    return {name for name in names if ignored(os.path.relpath(os.path.join(folder, name), ROOT))}
+
+
+SECRETS = ("registry.db", "registry.db-wal", "registry.db.key", "tls.key", "cert.pem", "config.ini", ".x.db.0a1b.part")
+SECRETS += ("images.ndjson", "images.ndjson.gz", "images.ndjson.zst")
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("folder", ["", "backups/", "deploy/of/ours/"])
+def test_what_is_secret_stays_out_of_the_container_wherever_it_lies(folder, name):
+    assert ignored(f"{folder}{name}")
+    assert not ignored(f"{folder}registry.py")
 
 
 @pytest.fixture
 def container(tmp_path):
     """A folder with what the container would have, its variables, and its port."""
     folder, data = tmp_path / "registry", tmp_path / "data"
-    shutil.copytree(ROOT, folder, ignore=lambda _, names: {name for name in names if ignored(name)})
+    shutil.copytree(ROOT, folder, ignore=left_out)
     data.mkdir()
     variables = {name: value.replace("/data", str(data)) for name, value in variables_of_container().items()}
     path = variables["PATH"].replace("/venv/bin", str(BIN)).replace("$PATH", os.environ["PATH"])
@@ -218,8 +260,8 @@ def test_the_container_s_command_serves_whoever_has_a_token_and_is_healthy(conta
     process = subprocess.Popen(json.loads(last("CMD")), cwd=folder, env=variables, stderr=subprocess.DEVNULL)
     try:
         assert json.loads(answer_of(port, "/healthcheck")) == {"status": "ok"}
-        probe = json.loads(last("HEALTHCHECK").partition(" CMD ")[2].replace("9191", str(port)))
-        healthy = subprocess.run(probe, check=False, env=variables, timeout=30)
+        probe = json.loads(last("HEALTHCHECK").partition(" CMD ")[2])
+        healthy = subprocess.run(probe, check=False, cwd=folder, env=variables, timeout=30)
         command = ["flask", "--app", "registry", "token", "create", "--role", "admin"]
         made = subprocess.run(command, cwd=folder, env=variables, check=True, capture_output=True, text=True)
         request = urllib.request.Request(
@@ -233,5 +275,29 @@ def test_the_container_s_command_serves_whoever_has_a_token_and_is_healthy(conta
 
     assert healthy.returncode == 0
     assert listed == b'{"images":[]}'
-    sick = subprocess.run(probe, check=False, env=variables, capture_output=True, timeout=30)
+    sick = subprocess.run(probe, check=False, cwd=folder, env=variables, capture_output=True, text=True, timeout=30)
     assert sick.returncode == 1
+    assert sick.stderr.startswith("registry: the server does not answer: ")
+
+
+@pytest.mark.parametrize("has_certificate", [False, True])
+def test_a_container_lives_while_another_writes_for_minutes_and_whether_it_speaks_tls(
+    start_server, database_path, certificate, has_certificate
+):
+    """An import holds the lock until it ends: a restart would not help."""
+    options = {"auth__flavor": "token", "server__bind_host": "0.0.0.0", "server__bind_port": free_port()}
+    if has_certificate:
+        options |= {"server__certfile": certificate[0], "server__keyfile": certificate[1]}
+    variables = {**clean_environment(), **environment(database_path, **options)}
+    probe = [sys.executable, *json.loads(last("HEALTHCHECK").partition(" CMD ")[2])[1:]]
+    process = subprocess.Popen([BIN / "gunicorn", "registry:create_app()"], cwd=ROOT, env=variables)
+    try:
+        connect_to(options["server__bind_port"]).close()
+        with closing(sqlite3.connect(database_path, isolation_level=None)) as locker:
+            locker.execute("BEGIN IMMEDIATE")
+            done = subprocess.run(probe, check=False, cwd=ROOT, env=variables, capture_output=True, timeout=30)
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -43,7 +43,7 @@ GAP = r"(?<=\S)  +(?=\S)"
 CIRROS_SIZE, CIRROS_MD5 = "21430272", "c8fc807773e5354afe61636071771906"
 # Commands that no test runs here, by page and first line, each with the reason: all other commands are run.
 NOT_RUN = {
-    ("README.md", "git clone …/registry.git && cd registry"): "asks the package index; conftest.Server starts the same",
+    ("README.md", "make run"): "asks the package index; conftest.Server starts the same",
     ("commands.md", 'eval "$(_REGISTRY_COMPLETE=bash_source registry)"'): "shells' start files; see test_launcher.py",
     (
         "glance-api.md",

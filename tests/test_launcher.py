@@ -79,7 +79,7 @@ def test_without_its_packages_it_says_what_to_do_in_one_line(project, tmp_path):
     code, output, errors = Folder(tmp_path, bare / "registry").run("list")
 
     assert (code, output) == (1, "")
-    assert errors == f"registry: {bare}/.venv is missing: run 'make run' or 'make install' in {bare} first\n"
+    assert errors == f"registry: {bare}/.venv is missing: run 'make run' or 'make setup' in {bare} first\n"
 
 
 def test_it_tells_its_version_which_the_changes_know(folder):

@@ -8,6 +8,7 @@ import re
 import select
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from conftest import FLASK, IMAGE, ROOT, clean_environment, environment, free_po
 
 GUNICORN = [Path(sys.executable).with_name("gunicorn"), "registry:create_app()"]
 SECRET = "swordfish"
+ID = "6bd1ba1f-6e6f-4f1e-a5a1-64d2e1a3b0c5"
 JSON = {"Content-Type": "application/json"}
 
 
@@ -152,6 +154,33 @@ def test_no_line_has_a_token_a_location_a_body_a_query_or_an_id(log_of):
     assert SECRET not in log
 
 
+def test_what_is_logged_of_a_failure_has_the_route_for_the_path(log_of, database_path):
+    def work(server):
+        asked = as_headers("admin")
+        body = json.dumps({"image": IMAGE}).encode()
+        assert server.ask("/images", "POST", json.dumps({"image": {**IMAGE, "id": ID}}).encode(), **asked) == 200
+        with contextlib.closing(sqlite3.connect(database_path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert server.ask(f"/images/{ID}/members/{SECRET}", "PUT", **asked) == 503
+            assert server.ask(f"/images/{ID}", "PUT", body, **asked) == 503
+            other.execute("ROLLBACK")
+            other.execute("ALTER TABLE member RENAME TO elsewhere")
+            assert server.ask(f"/shared-images/{SECRET}", **asked) == 500
+            other.execute("ALTER TABLE elsewhere RENAME TO member")
+
+    log = log_of(work, auth__flavor="trusted-auth", database__busy_timeout=0)
+
+    failures = [json.loads(line) for line in log.splitlines() if '"level":"error"' in line]
+    told = [line["message"].partition(" ")[2] for line in failures if line["message"] != "request"]
+    assert told == [
+        "PUT /images/{image_id}/members/{member_id}: database is locked",
+        "PUT /images/{image_id}: database is locked",
+        "GET /shared-images/{member_id}",
+    ]
+    assert SECRET not in log
+    assert ID not in log
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -246,6 +275,20 @@ def test_a_log_that_cannot_be_written_is_no_reason_not_to_answer(start):
             assert b"registry_worker_starts_total 2.0\n" in answer.read()
 
 
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-"])
+def test_without_standard_error_requests_are_answered_and_counted_all_the_same(database_path, closed):
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", *GUNICORN]
+    server = LoggedServer(database_path, subprocess.DEVNULL, command).wait()
+
+    statuses = [server.ask("/images") for _ in range(20)]
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=30) as answer:
+        counts = answer.read()
+
+    assert server.stop() == 0
+    assert statuses == [200] * 20
+    assert b"registry_worker_starts_total 2.0\n" in counts
+
+
 def test_flask_run_logs_requests_by_the_same_lines(database_path, tmp_path):
     with (tmp_path / "log").open("wb") as file:
         server = LoggedServer(database_path, file, [*FLASK, "run", "--port", "{port}"]).wait()
@@ -257,6 +300,8 @@ def test_flask_run_logs_requests_by_the_same_lines(database_path, tmp_path):
     assert [line["route"] for line in lines if line["message"] == "request"][-1] == "/images"
     assert any("Running on" in line["message"] for line in lines)
     assert "secret" not in log
+    assert any("Press CTRL+C" in line["message"] for line in lines)
+    assert "\\u001b" not in log
 
 
 def test_a_command_that_uses_the_application_logs_no_requests(client, capfd):

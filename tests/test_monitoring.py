@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from test_server import printed_until, wait_until, worker_pids
 import fence
 from board import Board
 from monitoring import Answered, metrics
+from schemas import UPDATE_STATUSES
 from version import VERSION
 
 TOKEN = re.compile(r"registry_[\w-]{43}")
@@ -45,6 +47,10 @@ def scrape(server, headers=()):
         return answer.read().decode()
 
 
+def connected(path):
+    return closing(sqlite3.connect(path, isolation_level=None))
+
+
 def wait_until_counted(server, number, **labels):
     """Workers settle what they have answered a tenth of a second later at most, or a second where they are idle."""
     wait_until(lambda: sample_of(scrape(server), "registry_requests_total", **labels) >= number)
@@ -62,6 +68,36 @@ def test_a_probe_that_is_nobody_and_names_any_host_is_answered(make_client, flav
 
     assert [(answer.status_code, answer.json["status"]) for answer in answers] == [(200, "ok")] * 2
     assert set(answers[1].json["checks"].values()) == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("query", "is_detailed"),
+    [
+        *[("detail", True), ("detail=", True), ("detail=true", True), ("detail=1", True)],
+        *[("detail=false", False), ("detail=False", False), ("detail=0", False), ("detail=no", False)],
+    ],
+)
+def test_details_are_for_who_asks_for_them_and_not_for_who_says_no(client, query, is_detailed):
+    assert ("checks" in client.get(f"/healthcheck?{query}").json) is is_detailed
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "route"),
+    [
+        ("PUT", "/images", "/images"),
+        ("POST", "/images/7", "/images/{image_id}"),
+        ("GET", "/images/7/members/acme/x", "/images/{image_id}/members/{member_id}"),
+        ("PATCH", "/metrics", "/metrics"),
+        ("DELETE", "/images/7/no/such", "unmatched"),
+    ],
+)
+def test_a_method_that_a_route_does_not_take_is_counted_under_the_route(server, method, path, route):
+    labels = {"route": route, "method": method if method in metrics.METHODS else "other"}
+    labels["status"] = "404" if route == "unmatched" else "405"
+
+    assert server.request(method, path)[0] == int(labels["status"])
+
+    wait_until_counted(server, 1, **labels)
 
 
 def test_liveness_asks_nothing_of_the_database(client, database_path):
@@ -258,13 +294,13 @@ def test_labels_are_few_whatever_is_asked(server):
         list(pool.map(lambda number: server.request("PUT", f"/images/x/members/tenant-{number}", {}), range(20)))
 
     wait_until_counted(server, 50, route="unmatched", status="404")
-    wait_until_counted(server, 50, route="unmatched", status="405")
+    wait_until_counted(server, 50, route="/images", status="405")
     text = scrape(server)
 
     methods = set(re.findall(r'method="(.*?)"', text))
     assert methods <= set(metrics.METHODS)
     assert sample_of(text, "registry_requests_total", route="unmatched", method="GET", status="404") == 50
-    assert sample_of(text, "registry_requests_total", route="unmatched", method="other", status="405") == 50
+    assert sample_of(text, "registry_requests_total", route="/images", method="other", status="405") == 50
     assert not re.search(r"nowhere|ODD|tenant-", text)
 
 
@@ -286,16 +322,26 @@ def test_a_writer_that_waits_for_another_is_counted_with_its_time(start_server, 
     assert sample_of(text, "registry_sqlite_seconds_total", route="/images", method="POST") > 0.25
 
 
-def test_gauges_say_what_the_database_holds(make_client, database_path):
-    client = make_client()
-    for status in ("active", "active", "queued"):
-        image = client.post("/images", json={"image": {**IMAGE, "status": status}}).json["image"]
-    client.delete(f"/images/{image['id']}")
+@pytest.mark.parametrize("status", UPDATE_STATUSES)
+def test_images_are_counted_by_every_status_that_an_update_takes_and_deleted_ones_apart(client, make_image, status):
+    kept, deleted = make_image(), make_image()
+    for image in (kept, deleted):
+        assert client.put(f"/images/{image['id']}", json={"image": {"status": status}}).status_code == 200
+    client.delete(f"/images/{deleted['id']}")
 
     text = client.get("/metrics").text
 
-    found = {status: sample_of(text, "registry_images", status=status) for status in ("active", "queued", "deleted")}
-    assert found == {"active": 2, "queued": 0, "deleted": 1}
+    found = {other: sample_of(text, "registry_images", status=other) for other in UPDATE_STATUSES}
+    assert found == dict.fromkeys(UPDATE_STATUSES, 0) | {status: 1}
+    assert sample_of(text, "registry_deleted_images") == 1
+
+
+def test_gauges_say_what_the_database_holds(client, make_image, database_path):
+    make_image()
+
+    text = client.get("/metrics").text
+
+    assert sample_of(text, "registry_images") == 1
     log = database_path.with_name(f"{database_path.name}-wal")
     assert sample_of(text, "registry_database_bytes") == database_path.stat().st_size
     assert sample_of(text, "registry_wal_bytes") == log.stat().st_size
@@ -310,6 +356,39 @@ def test_without_its_database_the_server_still_tells_its_counts(client, database
     assert answer.status_code == 200
     assert "registry_workers" in answer.text
     assert "registry_images{" not in answer.text
+
+
+def test_what_could_not_be_counted_is_not_shown_the_second_time_either_and_later_is(client, make_image, database_path):
+    make_image()
+    of_another_version(database_path)
+    without = [client.get("/metrics") for _ in range(2)]
+    with connected(database_path) as connection:
+        connection.execute("DELETE FROM schema_migration WHERE name = '9999_future'")
+
+    assert [(answer.status_code, "registry_images{" in answer.text) for answer in without] == [(200, False)] * 2
+    assert all("registry_database_bytes" in answer.text for answer in without)
+    assert sample_of(client.get("/metrics").text, "registry_images", status="active") == 1
+
+
+def test_who_asks_while_the_images_are_first_counted_is_answered_without_them(client, make_image):
+    make_image()
+    images, counts, goes_on = client.application.extensions["monitor"].images, threading.Event(), threading.Event()
+    count = images.find
+
+    def count_slowly():
+        counts.set()
+        assert goes_on.wait(timeout=30)
+        return count()
+
+    images.find = count_slowly
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(client.application.test_client().get, "/metrics")
+        assert counts.wait(timeout=30)
+        meanwhile = client.get("/metrics")
+        goes_on.set()
+
+    assert (meanwhile.status_code, "registry_images{" in meanwhile.text) == (200, False)
+    assert sample_of(first.result().text, "registry_images", status="active") == 1
 
 
 def test_openmetrics_is_spoken_where_it_is_asked_for(client):
@@ -388,7 +467,7 @@ def test_every_route_and_method_has_cells_of_its_own_and_within_its_slot():
     assert {after - before for before, after in pairwise(starts)} == {metrics.CELLS}
     metrics.Counter(layout, board.slot(0), {None: "/199"}).add([answered(None, "PATCH", 999, 1e9)])
     assert starts[-1] + metrics.CELLS <= len(board.slot(0))
-    assert layout.start_of("/199", "PATCH") == layout.starts[metrics.UNMATCHED, "other"]
+    assert layout.start_of("/199", "PATCH") == layout.starts["unmatched", "other"]
 
 
 def test_requests_that_are_settled_by_a_scrape_and_the_worker_at_once_are_counted_once(client, request):

@@ -372,9 +372,17 @@ def test_an_operation_answers_as_promised_and_every_answer_can_be_had(
         require_promised(method.upper(), path, answer.status_code, list(answer.headers), answer.data)
         had.add(str(answer.status_code))
     if path in TOKENS_ALONE and method != "options":
-        had.add("503")
+        had |= {"503", "404"}  # 404 below
     # A slow client (408) and a full disk (507) are tests of faults.
     assert had == set(operation["responses"]) - {"408", "507"}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_counts_that_are_off_are_answered_as_promised(make_client, method):
+    answer = make_client(server__metrics="off").open("/metrics", method=method)
+
+    assert answer.status_code == 404
+    require_promised(method, "/metrics", 404, list(answer.headers), answer.data)
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("PATCH", "/images", 405), ("GET", "/nowhere", 404)])

@@ -49,6 +49,10 @@ def test_the_page_runs_our_script_alone_and_asks_no_other_host(client):
     assert client.get("/docs/rapidoc.js").mimetype == "text/javascript"
 
 
+def test_the_page_names_the_product_s_version(client):
+    assert f"the image registry {VERSION}." in client.get("/docs").text
+
+
 def test_vendored_files_are_what_their_table_says():
     table = (VENDORED / "VENDORED.md").read_text()
     rows = dict(re.findall(r"^\| `(.+?)` \|.*`([0-9a-f]{64})`", table, re.MULTILINE))
@@ -90,6 +94,7 @@ def test_a_browser_shows_every_operation_and_complains_of_nothing(browser, serve
     text = browser.execute_script(SHOWN)
     assert [path for path in DOCUMENT["paths"] if path not in text] == []
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    assert VERSION in browser.find_element("css selector", "rapi-doc p").text
     hosts = "return performance.getEntriesByType('resource').map(entry => new URL(entry.name).origin)"
     assert set(browser.execute_script(hosts)) <= {server.url, "null"}
 

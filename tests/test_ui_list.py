@@ -375,6 +375,7 @@ def test_a_dashboard_tells_what_is_wrong_with_links_to_it(client, make_image, tm
     make_image(name="found", location=f"file://{here}".replace(" ", "%20"))
     lost = make_image(name="lost", location=f"file://{gone}")
     make_image(name="fresh", status="queued")
+    make_image(name="elsewhere", location=f"file://{tmp_path}/not mounted here/disk.img".replace(" ", "%20"))
 
     page = visit(client, "/ui/dashboard")
 
@@ -383,6 +384,7 @@ def test_a_dashboard_tells_what_is_wrong_with_links_to_it(client, make_image, tm
     assert f"/ui/images/{lost['id']}" in page.links
     assert "found" not in wrong
     assert "fresh" not in wrong
+    assert "elsewhere" not in wrong
 
 
 def test_a_location_that_no_url_can_be_is_no_reason_to_show_no_dashboard(client, make_image):

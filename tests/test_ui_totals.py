@@ -1,14 +1,19 @@
 """What a dashboard costs others: it is read by one at a time, and remembered."""
 
+import os
 import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from threading import Event
 
+from conftest import ROOT
 from pages import visit
 from test_ui_list import rows as listed
 
+from locating import location_of
 from ui import totals
 
 
@@ -98,3 +103,26 @@ def test_months_have_what_was_added_in_them_and_is_seen(client_as, make_image):
 
     assert months("admin") == months("owner") == {this: "1", before: "2"}
     assert months("anonymous") == {this: "1"}
+
+
+SCRIPT = "import sys; from ui.totals import is_lost; print(*[is_lost(url) for url in sys.argv[1:]])"
+
+
+def test_a_file_is_lost_where_its_folder_can_be_looked_into_and_it_is_not_there(tmp_path):
+    """Of what systemd or a container keeps from a service the service knows nothing."""
+    seen, closed = tmp_path / "seen", tmp_path / "closed"
+    for folder in (seen, closed):
+        folder.mkdir()
+        (folder / "there.img").touch()
+    paths = [folder / name for folder in (seen, closed, tmp_path / "none") for name in ("there.img", "gone.img")]
+    command = [sys.executable, "-c", SCRIPT, *map(location_of, paths)]
+    closed.chmod(0)
+    # Root may look into every folder, unless it gives that up.
+    as_others = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all"] if os.geteuid() == 0 else []
+
+    try:
+        done = subprocess.run([*as_others, *command], check=True, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    finally:
+        closed.chmod(0o700)
+
+    assert done.stdout.split() == ["False", "True", "False", "False", "False", "False"]

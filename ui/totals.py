@@ -180,9 +180,20 @@ def found_of(entries, is_all):
 
 
 def is_lost(url):
-    """Whether a file of this machine's is not there; it is looked for, never opened."""
+    """Whether a file of this machine's is not in its folder; it is looked for, never opened.
+
+    Where the folder is not here, or not for us to look into (a container, ProtectHome of systemd), nobody knows.
+    """
     path = path_of(url)
-    return path is not None and not os.path.exists(path)
+    if path is None:
+        return False
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return os.access(os.path.dirname(path), os.R_OK | os.X_OK)
+    except OSError:
+        pass
+    return False
 
 
 def remember(key, read):

@@ -44,8 +44,11 @@ class Proxy:
                 time.sleep(0.05)  # polling, with a deadline
 
     def request(self, user, method, path, body=None, headers=()):
-        credentials = base64.b64encode(f"{user}:{PASSWORD}".encode()).decode()
-        headers = {"Authorization": f"Basic {credentials}", "Content-Type": "application/json", **dict(headers)}
+        """(status, parsed JSON or None); ``user`` None has no password."""
+        headers = {"Content-Type": "application/json", **dict(headers)}
+        if user is not None:
+            credentials = base64.b64encode(f"{user}:{PASSWORD}".encode()).decode()
+            headers["Authorization"] = f"Basic {credentials}"
         connection = http.client.HTTPSConnection("localhost", self.port, timeout=30, context=self.tls)
         with closing(connection):
             connection.request(method, path, json.dumps(body) if body else None, headers)
@@ -75,7 +78,7 @@ def example(name, replacements):
     return text
 
 
-def nginx(folder, certificate, ports):
+def nginx(folder, certificate, ports, name="nginx.conf"):
     if shutil.which("nginx") is None:
         pytest.skip("there is no nginx")
     port = free_port()
@@ -85,20 +88,29 @@ def nginx(folder, certificate, ports):
         "/etc/nginx/registry.key": certificate[1],
         "client_header_timeout 30s": "client_header_timeout 3600s",  # it is not nginx's patience that is tested
         "client_body_timeout 30s": "client_body_timeout 3600s",
-        "auth_basic_user_file /etc/nginx/registry.htpasswd": f"auth_basic_user_file {folder}/htpasswd",
         "server 127.0.0.1:9191 max_fails=0;": "".join(f"server 127.0.0.1:{to} max_fails=0;" for to in ports),
     }
+    if name == "nginx.conf":
+        replacements["/etc/nginx/registry.htpasswd;"] = f"{folder}/htpasswd;"
     (folder / "htpasswd").write_text("".join(f"{user}:{{PLAIN}}{PASSWORD}\n" for user in ("alice", "bob", "root")))
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     lines = ["worker_processes 1;", "worker_rlimit_nofile 8192;", "events { worker_connections 4096; }"]
     lines += [f"pid {folder}/nginx.pid;", "user root;" if os.geteuid() == 0 else "", "http {", "access_log off;"]
-    lines += [f"{kind}_temp_path {folder}/{kind};" for kind in kinds] + [example("nginx.conf", replacements), "}"]
+    lines += [f"{kind}_temp_path {folder}/{kind};" for kind in kinds] + [example(name, replacements), "}"]
     (folder / "nginx.conf").write_text("\n".join(lines))
     command = ["nginx", "-e", "stderr", "-p", folder, "-c", folder / "nginx.conf", "-g", "daemon off;"]
     return Proxy(command, folder, port, certificate)
 
 
-def caddy(folder, certificate, ports):
+def nginx_for_tokens(folder, certificate, ports):
+    return nginx(folder, certificate, ports, "nginx-token.conf")
+
+
+def caddy_for_tokens(folder, certificate, ports):
+    return caddy(folder, certificate, ports, "Caddyfile-token")
+
+
+def caddy(folder, certificate, ports, name="Caddyfile"):
     if shutil.which("caddy") is None:
         pytest.skip("there is no caddy")
     port = free_port()
@@ -107,10 +119,12 @@ def caddy(folder, certificate, ports):
     placeholder = "$2a$14$REPLACE.THIS.BY.WHAT.caddy.hash-password.PRINTS.FOR.ALICE.PASSWORD"
     replacements = {
         "images.example.org {": f"https://localhost:{port} {{\n\ttls {certificate[0]} {certificate[1]}",
-        f"alice {placeholder}": "\n".join(f"\t\t{user} {hashed}" for user in ("alice", "bob", "root")),
-        "127.0.0.1:9191 {": f"127.0.0.1:{ports[0]} {{",
+        "127.0.0.1:9191": f"127.0.0.1:{ports[0]}",
     }
-    text = "{\n\tadmin off\n\tauto_https disable_redirects\n}\n" + example("Caddyfile", replacements)
+    if name == "Caddyfile":
+        users = "\n".join(f"\t\t{user} {hashed}" for user in ("alice", "bob", "root"))
+        replacements |= {f"alice {placeholder}": users}
+    text = "{\n\tadmin off\n\tauto_https disable_redirects\n}\n" + example(name, replacements)
     (folder / "Caddyfile").write_text(text)
     command = ["caddy", "run", "--adapter", "caddyfile", "--config", folder / "Caddyfile"]
     homes = {"XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "HOME": str(folder)}
@@ -145,6 +159,41 @@ def test_behind_a_proxy_of_deploy_nobody_chooses_who_they_are(start_server, star
 
     assert created["image"]["owner"] == "acme"
     assert statuses == [200, 200, 404, 401]
+
+
+@pytest.mark.parametrize("kind", [nginx, caddy])
+def test_behind_a_proxy_of_deploy_health_needs_no_password_and_nothing_else_comes_in_by_that_door(
+    start_server, start_proxy, kind
+):
+    proxy = start_proxy(kind, start_server(auth__flavor="trusted-auth"))
+    _, created = proxy.request("alice", "POST", "/images", {"image": IMAGE})
+    member = f"/images/{created['image']['id']}/members/..%2f..%2f..%2fhealthcheck"
+    forged = {"X-Identity-Status": "Confirmed", "X-Tenant-Id": "acme", "X-Roles": "admin"}
+
+    health = [proxy.request(None, "GET", path) for path in ("/healthcheck", "/healthcheck?detail")]
+    asked = (("PUT", member), ("GET", "/healthcheck/../images"), ("GET", "/images"), ("GET", "/metrics"))
+    statuses = [proxy.request(None, method, path, headers=forged)[0] for method, path in asked]
+    _, members = proxy.request("root", "GET", f"/images/{created['image']['id']}/members")
+
+    assert [(status, answer["status"]) for status, answer in health] == [(200, "ok")] * 2
+    assert "checks" in health[1][1]
+    assert [status for status in statuses if status < 400] == []
+    assert members == {"members": []}
+
+
+@pytest.mark.parametrize("kind", [nginx_for_tokens, caddy_for_tokens])
+@pytest.mark.parametrize("header", ["Authorization: Bearer {}", "X-Auth-Token: {}"])
+def test_behind_a_proxy_for_tokens_who_has_one_comes_in(start_server, start_proxy, run, kind, header):
+    server = start_server(auth__flavor="token")
+    _, output, _ = run("token", "create", "--role", "admin")
+    name, _, value = header.format(output.decode().split()[0]).partition(": ")
+    proxy = start_proxy(kind, server)
+
+    created = proxy.request(None, "POST", "/images", {"image": IMAGE}, {name: value})[0]
+    statuses = [proxy.request(None, "GET", path)[0] for path in ("/images", "/metrics", "/healthcheck")]
+
+    assert created == 200
+    assert statuses == [401, 401, 200]
 
 
 def raise_file_limit(number):

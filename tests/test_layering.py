@@ -12,12 +12,12 @@ from conftest import ROOT, clean_environment
 EVERYTHING_BELOW = (
     *("errors", "config", "schemas", "context", "documents", "checks", "mounts", "models", "queries", "plans", "lists"),
     *("database", "tokens", "limits", "guard", "search", "history", "web", "fence", "serving", "migrations", "cli"),
-    *("clock", "version", "stopwatch", "board", "logs", "masking", "locating", "monitoring", "reference"),
+    *("clock", "version", "stopwatch", "board", "logs", "masking", "locating", "monitoring", "reference", "words"),
 )
 # The pages ask what the routes ask, in process.
 BELOW_PAGES = (
     *("errors", "masking", "locating", "schemas", "context", "database", "models", "tokens", "queries", "lists"),
-    *("clock", "guard", "web"),
+    *("clock", "guard", "web", "words"),
 )
 # module → what it may import of ours: arrows point down only
 MAY_IMPORT = {
@@ -51,6 +51,7 @@ MAY_IMPORT = {
         "monitoring",
     ),
     "masking": (),
+    "words": (),
     "locating": (),
     "reference": ("context", "guard", "version", "web"),
     "serving": ("errors",),

@@ -121,9 +121,9 @@ def ends_of(path):
         return header, size, False
 
 
-def file_faults(path, versions, show=lambda done: None):
+def file_faults(path, versions, show=lambda done: None, *, is_brief=False):
     """Fault by Fault, of one snapshot, in bounded memory. ``versions`` are the migrations' names that we know;
-    ``show`` is told how many images have been looked at.
+    ``show`` is told how many images have been looked at. ``is_brief`` looks only at whose file it is, and its version.
     """
     fault = file_fault(path)
     if fault:
@@ -133,8 +133,11 @@ def file_faults(path, versions, show=lambda done: None):
     try:
         connection = connect(path)
         connection.execute("BEGIN")
-        faults = [*structure_faults(connection), *version_faults(connection, versions)]
-        yield from faults or record_faults(connection, show)
+        faults = [*owner_faults(connection)] or [
+            *(() if is_brief else structure_faults(connection)),
+            *version_faults(connection, versions),
+        ]
+        yield from faults or (() if is_brief else record_faults(connection, show))
     except sqlite3.DatabaseError as error:
         is_damaged = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
         yield Fault(f"{'is damaged' if is_damaged else 'cannot be read'}: {error}")
@@ -145,11 +148,13 @@ def file_faults(path, versions, show=lambda done: None):
             connection.close()
 
 
-def structure_faults(connection):
-    """What SQLite itself finds, constraints and indexes included."""
+def owner_faults(connection):
     if connection.execute("PRAGMA application_id").fetchone() != (APPLICATION_ID,):
         yield Fault("is another application's SQLite database")
-        return
+
+
+def structure_faults(connection):
+    """What SQLite itself finds, constraints and indexes included."""
     for (problem,) in connection.execute(f"PRAGMA integrity_check({MOST_PROBLEMS})"):
         for line in problem.splitlines():
             if line != "ok" and not line.startswith("*** in database"):

@@ -190,7 +190,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     Returns one frozen tuple a section: ``settings.server.bind_port``.
     Raises StartupError naming option, value, and file or variable.
     """
-    given = {**file_texts(environment.get("REGISTRY_CONFIG")), **environment_texts(environment)}
+    given = given_texts(environment)
     values = {section: {} for section in SECTIONS}
     for option in OPTIONS:
         text, source = given.get((option.section, option.name), (option.default, "default"))
@@ -208,6 +208,11 @@ def without_credentials(url: str) -> str:
         return url
     scheme, separator, _ = url.partition("://")
     return f"{scheme}://…" if separator else "…"
+
+
+def given_texts(environment: Mapping[str, str] = os.environ) -> dict[tuple[str, str], tuple[str, str]]:
+    """(section, name) → (text, source) of all that is set. Raises StartupError."""
+    return {**file_texts(environment.get("REGISTRY_CONFIG")), **environment_texts(environment)}
 
 
 def file_texts(path: str | None) -> dict[tuple[str, str], tuple[str, str]]:

@@ -22,8 +22,10 @@ SAFE_HEADERS = (
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
 )
 # What a page of an allowed origin may send and see; never with a browser's own credentials.
-SENT_HEADERS = "Authorization, Content-Type, If-Match, If-None-Match, X-Auth-Token, X-Glance-Registry-Purge-Props, "
-SENT_HEADERS += "X-Openstack-Request-Id"
+PURGE_HEADER = "X-Glance-Registry-Purge-Props"
+SENT_HEADERS = (
+    f"Authorization, Content-Type, If-Match, If-None-Match, X-Auth-Token, {PURGE_HEADER}, X-Openstack-Request-Id"
+)
 PREFLIGHT_HEADERS = (
     ("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE"),
     ("Access-Control-Allow-Headers", SENT_HEADERS),

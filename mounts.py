@@ -10,6 +10,12 @@ NETWORK = {
 }
 
 
+def is_full(path):
+    """Whether nobody but root can put anything into the path's folder."""
+    status = os.statvfs(os.path.dirname(os.path.abspath(path)))
+    return status.f_bavail == 0 < status.f_blocks
+
+
 def network_file_system(path, mounts=MOUNTS):
     """Its name, such as nfs4, or None where it is a local one or cannot be told."""
     try:

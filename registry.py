@@ -1,12 +1,13 @@
 """The Glance Registry API over HTTP: the v1 routes, the error handlers, ``create_app``."""
 
 import re
+from collections.abc import Callable
 from functools import cached_property, lru_cache
 from urllib.parse import quote, unquote_plus
 
 import click
 import orjson
-from flask import Blueprint, request
+from flask import Blueprint, Flask, request
 from flask.cli import AppGroup
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
@@ -24,7 +25,8 @@ import tokens
 import ui
 from config import Settings, read_settings
 from documents import DOCUMENT_FIELDS
-from errors import Invalid, RegistryError
+from errors import Invalid, RegistryError, StartupError
+from guard import PURGE_HEADER
 from members import Member
 from models import Image
 from web import (
@@ -48,7 +50,6 @@ SAFE_IN_QUERY = "%=!$'()*+,;:@/?-._~"  # RFC 3986; what else is there is escaped
 NO_LOCATIONS = models.NO_LOCATIONS.encode()
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-PURGE_HEADER = "X-Glance-Registry-Purge-Props"
 
 v1 = Blueprint("v1", __name__)
 
@@ -195,6 +196,16 @@ class MemberIdConverter(BaseConverter):
         return value.removesuffix("/")
 
 
+class Unreadable:
+    """Settings that are wrong: a command that needs none works, and any other says why as soon as it asks for one."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __getattr__(self, section):
+        raise StartupError(str(self.error).removeprefix("registry: "))
+
+
 class Commands(AppGroup):
     """What ``flask --app registry`` offers, imported when somebody asks: a worker does without (45 ms, 2 MB)."""
 
@@ -209,12 +220,21 @@ class Commands(AppGroup):
         return {command.name: command for command in COMMANDS}
 
 
-def create_app(settings: Settings | None = None) -> Application:
-    """The application, by ``settings`` or by REGISTRY_CONFIG and the environment; opens no file.
+def create_app(settings: Settings | None = None, read: Callable[[], Settings] = read_settings) -> Application:
+    """The application, by ``settings`` or by what ``read`` finds; opens no file.
 
-    Raises StartupError.
+    Raises StartupError, but for commands: then it has nothing else.
     """
-    settings = settings or read_settings()
+    try:
+        settings = settings or read()
+    except StartupError as error:
+        if not is_for_commands():
+            raise
+        return command_app(Unreadable(error))
+    return whole_app(settings)
+
+
+def whole_app(settings):
     database.open_database(settings.database)
     host = development_host()
     if host is not None:
@@ -232,6 +252,19 @@ def create_app(settings: Settings | None = None) -> Application:
     ui.register(app)
     if host is not None:
         app.begin_serving()
+    app.cli = Commands(app.name)
+    return app
+
+
+def is_for_commands():
+    """Whether a command is looked for, and not yet run."""
+    command = click.get_current_context(silent=True)
+    return command is not None and command.parent is None
+
+
+def command_app(settings):
+    app = Flask("registry", static_folder=None)
+    app.settings = settings
     app.cli = Commands(app.name)
     return app
 

@@ -4,15 +4,15 @@ import os
 
 import click
 from flask import current_app
-from flask.cli import with_appcontext
 
 from cli import copying, files
+from cli.running import with_application
 
 
 @click.command("backup")
 @click.argument("to")
 @click.option("--force", is_flag=True, help="Replace TO where it exists.")
-@with_appcontext
+@with_application
 def back_up_database(to, force):
     """Copy the database to the file TO, and check the copy. Servers read and write meanwhile.
 

@@ -4,7 +4,6 @@ import sys
 
 import click
 from flask import current_app
-from flask.cli import with_appcontext
 
 import checks
 import database
@@ -13,8 +12,10 @@ import models
 import search
 from cli import files
 from cli.progress import progress_bar
+from cli.running import with_application
 from documents import CHANGE_COLUMNS, change_digest, documents_of, member_digest, words_of
 from models import Location, Property
+from words import counted
 
 MOST_SHOWN = 100
 SHOWN_EVERY = 1000
@@ -26,7 +27,7 @@ FIND_CHANGES = f"SELECT {', '.join(CHANGE_COLUMNS)} FROM change WHERE image_id =
 @click.command("check")
 @click.option("--rebuild", is_flag=True, help="Render documents anew where they are not what the rows say.")
 @click.option("--trust-rows", is_flag=True, help="With --rebuild: also where a digest says that the rows changed.")
-@with_appcontext
+@with_application
 def check_database(rebuild, trust_rows):
     """Say what is wrong with the database: its structure, its rules, its documents and digests.
 
@@ -53,7 +54,7 @@ def check_database(rebuild, trust_rows):
     if found.count:
         if not rebuild and found.mendable:
             click.echo("--rebuild renders documents anew; see docs/operations.md before --trust-rows", err=True)
-        raise click.ClickException(f"{path}: {found.count} faults in {found.images} images.")
+        raise click.ClickException(f"{path}: {counted(found.count, 'fault')} in {counted(found.images, 'image')}.")
     click.echo(f"checked {found.images} images: all is well", err=True)
 
 

@@ -6,6 +6,7 @@ import click
 
 from cli.client import Failure, image_argument, with_client
 from cli.images import how_of, output_options, told
+from cli.running import NO_ACCESS, program
 from cli.words import cleaned
 
 
@@ -25,6 +26,10 @@ def delete_images(client, image, yes, as_json, quiet):
     """
     how = how_of(as_json, quiet)
     records = found(client, image)
+    for record in records:
+        if record["protected"]:
+            hint = f"{program()} update {record['id']} --unprotected"
+            raise Failure(f"{cleaned(record['name'] or record['id'])} is protected; first: {hint}", NO_ACCESS)
     if not yes:
         require_consent(records)
     for record in records:

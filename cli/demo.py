@@ -11,12 +11,12 @@ from pathlib import Path
 
 import click
 from flask import current_app
-from flask.cli import with_appcontext
 
 from cli import screens
 from cli.client import Failure, open_client
 from cli.demo_images import SAMPLES, id_of, values_of
 from cli.progress import progress_bar
+from cli.running import with_application
 from database import open_database
 
 ROOT = Path(__file__).parent.parent
@@ -30,7 +30,7 @@ BEHIND_A_SCREEN = ("DISPLAY", "WAYLAND_DISPLAY")
 @click.option("--port", type=click.IntRange(1, 65535), help="Without it, [server] bind_port, or a free one.")
 @click.option("--no-browser", is_flag=True, help="Open no page.")
 @click.option("--no-serve", is_flag=True, help="Only put the images in.")
-@with_appcontext
+@with_application
 def show_demo(into, force, port, no_browser, no_serve):
     """Fill an empty registry with thirty images like real ones, serve it, and open its page. Ctrl-C ends.
 
@@ -43,7 +43,7 @@ def show_demo(into, force, port, no_browser, no_serve):
     """
     if into is not None:
         use_database(into)
-    with open_client() as client:
+    with open_client(may_create=True) as client:
         fill(client, force)
     if not no_serve:
         serve(port, no_browser)
@@ -81,6 +81,8 @@ def fill(client, is_forced):
 
 def serve(port, is_without_browser):
     """gunicorn, until Ctrl-C; whoever it is for is on this machine."""
+    if port and free_port(port) != port:
+        raise Failure(f"Port {port} is in use: name another, or none, and a free one is taken.")
     port = port or free_port(current_app.settings.server.bind_port)
     page = "/ui" if any(rule.rule.startswith("/ui") for rule in current_app.url_map.iter_rules()) else "/images"
     url = f"http://127.0.0.1:{port}"
@@ -103,12 +105,14 @@ def serve(port, is_without_browser):
 
 
 def variables_for(port):
-    """This registry's settings, but for who may come in: all who are on this machine."""
-    kept = {
-        name: text for name, text in os.environ.items() if not name.startswith(("REGISTRY_SERVER_", "REGISTRY_AUTH_"))
-    }
-    return kept | {
-        "REGISTRY_CONFIG": "",
+    """This registry's settings, but for who may come in: all who are on this machine, and nobody else."""
+    file = os.environ.get("REGISTRY_CONFIG")
+    return os.environ | {
+        "REGISTRY_CONFIG": os.path.abspath(file) if file else "",
+        "REGISTRY_AUTH_FLAVOR": "none",
+        "REGISTRY_SERVER_BIND_HOST": "127.0.0.1",
+        "REGISTRY_SERVER_CERTFILE": "",
+        "REGISTRY_SERVER_KEYFILE": "",
         "REGISTRY_DATABASE_CONNECTION": f"sqlite:///{os.path.abspath(current_app.settings.database.path)}",
         "REGISTRY_SERVER_BIND_PORT": str(port),
     }

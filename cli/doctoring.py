@@ -9,18 +9,19 @@ from datetime import timedelta
 
 import click
 from flask import current_app
-from flask.cli import with_appcontext
 
 import checks
 import clock
 import migrations
 import mounts
+import words
 from cli import screens
 from cli.client import Failure, open_client
-from cli.words import cleaned, human_size
-from config import OPTIONS, environment_texts, file_texts, without_credentials
+from cli.running import with_application
+from cli.words import cleaned
+from config import OPTIONS, given_texts, without_credentials
 from database import writing
-from errors import RegistryError
+from errors import RegistryError, StartupError
 from stopwatch import SQLITE_VERSION
 from version import VERSION
 
@@ -46,7 +47,7 @@ REQUESTS = (
 
 
 @click.command("doctor")
-@with_appcontext
+@with_application
 def examine():
     """Say how this registry is: version, options and where each came from, the database's health and size, what is
     slow, and what to do. It changes nothing; the exit code is 0 where all is well.
@@ -55,14 +56,13 @@ def examine():
     Example:
       $ flask --app registry doctor
     """
-    settings = current_app.settings
-    path = settings.database.path
     troubles = []
     section("version", versions())
-    section("options", options(settings))
-    is_healthy = examine_file(path, troubles)
+    path = examine_options(troubles)
+    is_healthy = path is not None and examine_file(path, troubles)
     if is_healthy:
         section("images", examine_images(path))
+    if is_healthy and is_writable(path):
         section("speed", examine_speed(path, troubles))
     if not troubles:
         if screens.is_terminal():
@@ -92,17 +92,49 @@ def versions():
     ]
 
 
-def options(settings):
-    """What differs from the default, and from where; then the rest in a line."""
-    given = {**file_texts(os.environ.get("REGISTRY_CONFIG")), **environment_texts(os.environ)}
-    pairs = []
+def examine_options(troubles):
+    """Tell of each option; the database's path, or None where the options are wrong."""
+    try:
+        given, wrong = given_texts(), {}
+    except StartupError as error:  # a file that cannot be read, an option that there is not
+        troubles.append(cause_of(error))
+        section("options", [("wrong", cause_of(error))])
+        return None
+    try:
+        connection = current_app.settings.database.connection
+    except StartupError:
+        connection, wrong = None, wrong_options(given)
+        troubles += [f"{shown_name(option)} {cause}." for option, cause in wrong.items()]
+    section("options", [(shown_name(option), told_option(option, given, connection, wrong)) for option in OPTIONS])
+    return None if connection is None else current_app.settings.database.path
+
+
+def told_option(option, given, connection, wrong):
+    text, source = given.get((option.section, option.name), (option.default, "default"))
+    if (option.section, option.name) == ("database", "connection"):
+        source = "the launcher's" if connection and source == "default" and connection != option.default else source
+        text = without_credentials(connection or text)
+    return f"{text or '(empty)'}  ({source}){f'  wrong: {wrong[option]}' if option in wrong else ''}"
+
+
+def wrong_options(given):
+    """{option: what it must be}"""
+    found = {}
     for option in OPTIONS:
-        text, source = given.get((option.section, option.name), (option.default, "default"))
-        if (option.section, option.name) == ("database", "connection"):
-            text = without_credentials(settings.database.connection)
-            source = "the launcher's" if source == "default" and text != option.default else source
-        pairs.append((f"[{option.section}] {option.name}", f"{text or '(empty)'}  ({source})"))
-    return pairs
+        text, _ = given.get((option.section, option.name), (option.default, ""))
+        try:
+            option.parse(text)
+        except ValueError as error:
+            found[option] = str(error)
+    return found
+
+
+def shown_name(option):
+    return f"[{option.section}] {option.name}"
+
+
+def cause_of(error):
+    return str(error).removeprefix("registry: ")
 
 
 def examine_file(path, troubles):
@@ -113,7 +145,7 @@ def examine_file(path, troubles):
         section("database", pairs)
         return False
     if not os.path.isfile(path):
-        troubles.append("There is no database yet: make run, or any command such as list, creates it.")
+        troubles.append("There is no database yet: make run, create or scan makes it; or another path is meant.")
         section("database", pairs)
         return False
     pairs += sizes(path, troubles)
@@ -131,29 +163,31 @@ def sizes(path, troubles):
     room = shutil.disk_usage(os.path.dirname(os.path.abspath(path))).free
     if log_size > LARGE_LOG:
         troubles.append(
-            f"The log is {human_size(log_size)}: a reader keeps it from being emptied. Look for one that hangs."
+            f"The log is {words.size(log_size)}: a reader keeps it from being emptied. Look for one that hangs."
         )
     if room < LITTLE_ROOM:
-        troubles.append(f"The disk has {human_size(room)} left: make room, before writes are refused (507).")
+        troubles.append(f"The disk has {words.size(room)} left: make room, before writes are refused (507).")
     if kind := mounts.network_file_system(path):
         troubles.append(f"The file is on a network file system ({kind}), where SQLite's locks are not safe: move it.")
-    if not os.access(path, os.W_OK) or not os.access(os.path.dirname(os.path.abspath(path)), os.W_OK):
+    if not is_writable(path):
         troubles.append("File or folder cannot be written by you: run this as the server's user, or change the mode.")
     return [
-        ("size", human_size(os.path.getsize(path))),
-        ("log", human_size(log_size)),
-        ("free on disk", human_size(room)),
+        ("size", words.size(os.path.getsize(path))),
+        ("log", words.size(log_size)),
+        ("free on disk", words.size(room)),
     ]
+
+
+def is_writable(path):
+    return os.access(path, os.W_OK) and os.access(os.path.dirname(os.path.abspath(path)), os.W_OK)
 
 
 def found_faults(path):
     """In words, a few at most. A large file is not read whole: that is for ``check``."""
-    if os.path.getsize(path) > migrations.CHECKED_BYTES:
-        fault = checks.file_fault(path)
-        return [fault] if fault else []
     faults = []
     try:
-        for fault in checks.file_faults(path, migrations.versions()):
+        is_large = os.path.getsize(path) > migrations.CHECKED_BYTES
+        for fault in checks.file_faults(path, migrations.versions(), is_brief=is_large):
             faults.append(fault.text)
             if len(faults) > MOST_FAULTS:
                 return [*faults[:MOST_FAULTS], "… and more: check tells all"]
@@ -173,8 +207,8 @@ def remedy(path, faults):
         )
     if "another application" in faults[0] or "not a SQLite" in faults[0]:
         return f"{path} is not a registry's database: set [database] connection to one that is."
-    if "cannot be read" in faults[0]:
-        return "Run this as the user who owns the file."
+    if "cannot be read" in faults[0] or "disk I/O" in faults[0]:
+        return "Make room: the disk is full." if mounts.is_full(path) else "Run this as the user who owns the file."
     if "digest" in faults[0] or "are not what" in faults[0] or "is not what" in faults[0]:
         return "Run check, and read docs/operations.md before check --rebuild."
     return (
@@ -195,7 +229,7 @@ def examine_speed(path, troubles):
     """What a write waits for, and what requests take here, without a network: the best of three."""
     folder = os.path.dirname(os.path.abspath(path))
     try:
-        with open_client() as client:
+        with open_client(is_prepared=True) as client:
             timed = {"a sync of the disk": (SLOW_SYNC, lambda: sync_a_file(folder))}
             timed["the write lock"] = (SLOW_LOCK, take_lock)
             for name, query in REQUESTS:

@@ -4,14 +4,13 @@ import sys
 
 import click
 from flask import current_app
-from flask.cli import with_appcontext
 
 import database
-import migrations
 import models
 from cli import files
 from cli.progress import progress_bar
 from cli.records import line_of
+from cli.running import prepare, with_application
 
 SHOWN_EVERY = 2000
 SHELVES = (models.NORMAL, models.KILLED, models.DELETED)
@@ -25,8 +24,9 @@ SELECT = " UNION ALL ".join(SELECT_SHELF.format(shelf) for state in SHELVES for 
 
 @click.command("export")
 @click.argument("file")
-@with_appcontext
-def export_images(file):
+@click.option("--force", is_flag=True, help="Replace FILE where it exists.")
+@with_application
+def export_images(file, force):
     """Write all images, deleted ones too, to FILE: JSON, one record a line, oldest first.
 
     A name that ends in .gz or .zst is compressed; - is standard output. Others may write meanwhile: what they
@@ -38,9 +38,9 @@ def export_images(file):
       $ flask --app registry export - | head -1
     """
     settings = current_app.settings.database
-    migrations.prepare(settings)
+    prepare(settings)
     path = settings.path
-    with files.writing(file, path) as target, database.reading():
+    with files.writing(file, path, force) as target, database.reading():
         rows = database.database.connection().execute(f"{SELECT} ORDER BY created_at, id")
         exported = 0
         with progress_bar("export", count_images() if sys.stderr.isatty() else None) as show:

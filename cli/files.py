@@ -10,8 +10,6 @@ from pathlib import Path
 
 import click
 
-from errors import RegistryError
-
 STREAM = "-"
 BUFFER_BYTES = 1024 * 1024
 
@@ -29,18 +27,22 @@ def reading(name):
 
 
 @contextmanager
-def writing(name, database_path):
+def writing(name, database_path, is_forced):
     """A binary file that takes its place when it is whole, readable by its owner only: locations can carry credentials.
 
     Raises ClickException in one line.
     """
     with ExitStack() as opened, told_in_one_line(name):
         if name == STREAM:
-            yield click.get_binary_stream("stdout")
+            stream = click.get_binary_stream("stdout")
+            yield stream
+            stream.flush()
             return
         path = Path(os.path.realpath(name))
         if path.exists() and path.samefile(database_path):
             raise click.ClickException(f"{name}: is the database itself.")
+        if path.is_file() and not is_forced:
+            raise click.ClickException(f"{name}: exists; --force replaces it.")
         beneath = opened.enter_context(replacing(path))
         target = opened.enter_context(opener_of(name)(beneath, "wb")) if opener_of(name) else beneath
         yield target
@@ -109,8 +111,6 @@ def told_in_one_line(name):
     broken = (OSError, EOFError, zlib.error, *((zstd().ZstdError,) if name.lower().endswith(".zst") else ()))
     try:
         yield
-    except RegistryError as error:
-        raise click.ClickException(error.detail) from None
     except BrokenPipeError:
         raise  # whoever read has read enough; click ends quietly
     except broken as error:

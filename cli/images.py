@@ -6,8 +6,9 @@ import sys
 
 import click
 
+import words
 from cli import screens
-from cli.words import cleaned, human_size, human_time
+from cli.words import cleaned
 from masking import masked
 
 TITLES = ("ID", "NAME", "STATUS", "FORMAT", "SIZE", "VISIBILITY", "OWNER", "CREATED")
@@ -78,10 +79,10 @@ def table_row(image, short_id):
         "NAME": image["name"] or "",
         "STATUS": "deleted" if image["deleted"] else image["status"],
         "FORMAT": formats_of(image),
-        "SIZE": human_size(image["size"]),
+        "SIZE": words.size(image["size"]),
         "VISIBILITY": visibility_of(image),
         "OWNER": image["owner"] or "",
-        "CREATED": human_time(image["created_at"]),
+        "CREATED": words.ago(image["created_at"]),
     }
 
 
@@ -166,9 +167,9 @@ def described(image, members, is_secret_shown):
 
 def described_value(name, value):
     if name in BYTES:
-        return f"{human_size(value)} ({value:,} bytes)"
+        return f"{words.size(value)} ({value:,} bytes)"
     if name in TIMES:
-        return f"{value[:19].replace('T', ' ')} UTC ({human_time(value)})"
+        return f"{value[:19].replace('T', ' ')} UTC ({words.ago(value)})"
     return "yes" if value is True else cleaned(SHOWN_AS.get(name, "{}").format(value))
 
 

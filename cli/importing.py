@@ -1,21 +1,21 @@
 """``import``: images from a file of records, in one transaction."""
 
 import uuid
+from contextlib import contextmanager
 from operator import itemgetter
 
 import click
 import orjson
 from flask import current_app
-from flask.cli import with_appcontext
 
 import clock
 import database
-import migrations
 import models
 import search
 from cli import files
 from cli.progress import progress_bar
 from cli.records import RecordParser, row_of, sorted_by_name
+from cli.running import prepare, with_application
 from documents import member_digest, words_of
 from errors import Invalid
 
@@ -23,6 +23,7 @@ BATCH_IMAGES = 2000
 BATCH_BYTES = 8 * 1024 * 1024
 LONGEST_LINE = 64 * 1024 * 1024
 LONGEST_REASON = 1000
+HINT = " An array, as list --json prints it, is not taken: export writes a record a line."
 # SQLite's page cache while importing: the index entries of random ids and names go all over the file.
 CACHE_KIBIBYTES = 64 * 1024
 
@@ -44,7 +45,7 @@ FIND = "SELECT id, pk FROM image WHERE id IN (SELECT value FROM json_each(?))"
     show_default=True,
     help="What to do with an image whose id is in use.",
 )
-@with_appcontext
+@with_application
 def import_images(file, skip_invalid, on_conflict):
     """Read images from FILE, as export writes them: JSON, one record a line.
 
@@ -55,9 +56,9 @@ def import_images(file, skip_invalid, on_conflict):
       $ flask --app registry import images.ndjson.zst --on-conflict replace
     """
     settings = current_app.settings
-    migrations.prepare(settings.database)
+    prepare(settings.database, may_create=True)
     parser = RecordParser(settings.api)
-    with files.reading(file) as (source, beneath), database.writing():
+    with naming(file), files.reading(file) as (source, beneath), database.writing():
         storing = Storing(database.database.connection(), on_conflict)
         with progress_bar("import", files.size_of(beneath)) as show:
             for number, line in numbered_lines(source):
@@ -75,13 +76,27 @@ def import_images(file, skip_invalid, on_conflict):
     click.echo(f"imported {storing.imported}, replaced {storing.replaced}, skipped {storing.skipped}", err=True)
 
 
+@contextmanager
+def naming(file):
+    """A refusal of a line says of which file."""
+    try:
+        yield
+    except Refused as refusal:
+        raise click.ClickException(f"{'' if file == files.STREAM else f'{file}: '}{refusal.message}") from None
+
+
+class Refused(click.ClickException):
+    def __init__(self, number, reason):
+        super().__init__(f"line {number}: {reason}")
+
+
 def numbered_lines(source):
     """(number, line) of all that are not blank. Raises ClickException for what is no file of lines."""
     number = 0
     while line := source.readline(LONGEST_LINE + 1):
         number += 1
         if len(line) > LONGEST_LINE:
-            raise click.ClickException(f"line {number}: Must be one record, of at most {LONGEST_LINE} bytes.")
+            raise Refused(number, f"Must be one record, of at most {LONGEST_LINE} bytes.")
         if not line.isspace():
             yield number, line
 
@@ -94,7 +109,7 @@ def parse(parser, number, line, skip_invalid):
         # One line, whatever names the record holds.
         reason = "".join(letter if letter.isprintable() else " " for letter in error.detail[:LONGEST_REASON])
     if not skip_invalid:
-        raise click.ClickException(f"line {number}: {reason}")
+        raise Refused(number, f"{reason}{HINT if line.startswith(b'[') else ''}")
     click.echo(f"line {number}: {reason}", err=True)
     return None
 
@@ -163,7 +178,7 @@ class Storing:
         """The pk that gives way. Raises ClickException."""
         if self.on_conflict == "fail":
             reason = f"{image_id} is in use; choose another, or --on-conflict skip or replace"
-            raise click.ClickException(f"line {self.lines[pk]}: id: {reason}.")
+            raise Refused(self.lines[pk], f"id: {reason}.")
         if self.on_conflict == "skip":
             self.skipped += 1
             return pk

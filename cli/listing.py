@@ -4,7 +4,7 @@ import click
 
 import queries
 import schemas
-from cli.client import with_client
+from cli.client import formats, with_client
 from cli.images import how_of, output_options, show_list
 from cli.words import Pair, Since, Size
 
@@ -17,12 +17,12 @@ def filters(command):
         click.option("--search", metavar="WORDS", help="Words in names and properties, or the beginning of an id."),
         click.option("--name", help="The whole name."),
         click.option("--status", type=click.Choice(schemas.UPDATE_STATUSES)),
-        click.option("--disk-format", metavar="FORMAT", help="Such as qcow2."),
-        click.option("--container-format", metavar="FORMAT", help="Such as bare."),
+        click.option("--disk-format", metavar="FORMAT", shell_complete=formats, help="Such as qcow2."),
+        click.option("--container-format", metavar="FORMAT", shell_complete=formats, help="Such as bare."),
         click.option("--owner", metavar="TENANT"),
         click.option("--visibility", type=click.Choice(["public", "private"]), help="Without it, both."),
-        click.option("--public", "visibility", flag_value="public", help="The same as --visibility public."),
-        click.option("--private", "visibility", flag_value="private", help="The same as --visibility private."),
+        click.option("--public", is_flag=True, help="The same as --visibility public."),
+        click.option("--private", is_flag=True, help="The same as --visibility private."),
         click.option("--size-min", type=Size(), help="Such as 500M, 2G."),
         click.option("--size-max", type=Size(), help="Such as 500M, 2G."),
         click.option("--property", "-p", "pairs", type=Pair(), multiple=True, metavar="NAME=VALUE", help="Repeatable."),
@@ -46,7 +46,7 @@ def filters(command):
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with all fields.")
 @output_options
 @with_client
-def list_images(client, as_json, as_csv, quiet, visibility, pairs, **query):
+def list_images(client, as_json, as_csv, quiet, visibility, public, private, pairs, **query):
     """List images: all that you may see, private ones too, newest first.
 
     On a terminal this is a table; elsewhere a line of tab-separated values each, exact and without a head: id, name,
@@ -61,7 +61,11 @@ def list_images(client, as_json, as_csv, quiet, visibility, pairs, **query):
       $ flask --app registry list --changes-since 7d --quiet
     """
     how = how_of(as_json, quiet, as_csv)
-    is_public = None if visibility is None else visibility == "public"
+    chosen = {visibility} if visibility else set()
+    chosen |= {name for name, is_chosen in (("public", public), ("private", private)) if is_chosen}
+    if len(chosen) > 1:
+        raise click.UsageError("Only one of --public and --private; without either, both are listed.")
+    is_public = chosen == {"public"} if chosen else None
     show_list(client.images(is_public=is_public, properties=properties_of(pairs), **query), how)
 
 

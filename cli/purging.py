@@ -1,22 +1,19 @@
 """``purge``: deleted images removed for good."""
 
-import re
 import sys
 import time
-from datetime import timedelta
 
 import click
 from flask import current_app
-from flask.cli import with_appcontext
 
 import clock
 import database
-import migrations
 import models
 from cli.progress import progress_bar
-from errors import RegistryError
+from cli.running import prepare, with_application
+from cli.words import Duration
+from words import counted
 
-UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 AT_ONCE = 200
 # The end of what was looked at: so a batch is found without looking again at those that stay.
 FIND = """SELECT pk, created_at, id FROM image
@@ -24,23 +21,11 @@ FIND = """SELECT pk, created_at, id FROM image
 SHELVES = (models.DELETED, models.DELETED + 1)
 
 
-class Duration(click.ParamType):
-    """Text such as 30d, as a timedelta."""
-
-    name = "duration"
-
-    def convert(self, value, param, ctx):
-        match = re.fullmatch(r"([0-9]{1,4})([mhdw])", value)
-        if not match:
-            self.fail("Must be a number and one of m, h, d, w: 30d, 12h, 2w.", param, ctx)
-        return timedelta(**{UNITS[match[2]]: int(match[1])})
-
-
 @click.command("purge")
 @click.option("--older-than", required=True, type=Duration(), metavar="TIME", help="Such as 30d, 12h, 2w.")
 @click.option("--dry-run", is_flag=True, help="Only say how many.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@with_appcontext
+@with_application
 def purge_images(older_than, dry_run, yes):
     """Remove for good the images that were deleted so long ago, with properties, locations and members.
 
@@ -51,20 +36,17 @@ def purge_images(older_than, dry_run, yes):
       $ flask --app registry purge --older-than 30d --dry-run
       $ flask --app registry purge --older-than 30d --yes
     """
-    migrations.prepare(current_app.settings.database)
+    prepare(current_app.settings.database)
     before = clock.time_before(older_than)
-    try:
-        with database.reading():
-            count = database.execute(
-                "SELECT count(*) FROM image WHERE shelf IN (?, ?) AND deleted_at < ?", (*SHELVES, before)
-            ).fetchone()[0]
-        click.echo(f"{count} images were deleted before {before}", err=True)
-        if dry_run or not count:
-            return
-        require_consent(yes)
-        click.echo(f"purged {purge(before, count)}", err=True)
-    except RegistryError as error:
-        raise click.ClickException(error.detail) from None
+    with database.reading():
+        count = database.execute(
+            "SELECT count(*) FROM image WHERE shelf IN (?, ?) AND deleted_at < ?", (*SHELVES, before)
+        ).fetchone()[0]
+    click.echo(f"{counted(count, 'image')} {'was' if count == 1 else 'were'} deleted before {before}", err=True)
+    if dry_run or not count:
+        return
+    require_consent(yes)
+    click.echo(f"purged {purge(before, count)}", err=True)
 
 
 def require_consent(yes):

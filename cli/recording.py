@@ -17,6 +17,7 @@ from cli.client import Failure
 from cli.detecting import NONE, REFUSED
 from cli.hashing import MD5, SHA512
 from cli.reading import CHANGED, IMAGE, UNREADABLE
+from cli.running import program
 from cli.words import cleaned
 from locating import location_of, path_of
 
@@ -26,7 +27,7 @@ MODIFIED, INODE, HOST, GONE = "scan_mtime_ns", "scan_inode", "scan_host", "scan_
 LONGEST_NAME = 255
 NO_FILES = (
     "This server takes no file: locations from callers who are no admins. Give the token of an admin"
-    " (flask --app registry token create --role admin), or let the server's [api] location_schemes have file."
+    " ({} token create --role admin), or let the server's [api] location_schemes have file."
 )
 
 
@@ -168,7 +169,7 @@ class Register:
             image = call(values)
         except Failure as failure:
             if "location: Must be a URL of one of the schemes" in failure.message:
-                raise click.ClickException(NO_FILES) from None
+                raise click.ClickException(NO_FILES.format(program())) from None
             if failure.exit_code != FAILURE:
                 raise
             return Outcome(FAILED, failure.message)

@@ -1,17 +1,19 @@
 """``create`` and ``update``: an image's record, field by field."""
 
 import os
+from contextlib import contextmanager
 
 import click
 from flask import current_app
 
 import schemas
 from cli import reading
-from cli.client import Failure, image_argument, with_client
+from cli.client import Failure, Nonsense, formats, image_argument, with_client
 from cli.detecting import IMAGE, NONE, SKIPPED
 from cli.hashing import MD5, SHA512, Hasher
 from cli.images import how_of, output_options, told
 from cli.progress import progress_bar
+from cli.running import USAGE
 from cli.words import Pair, Size, cleaned
 from locating import location_of
 
@@ -19,13 +21,14 @@ FIELDS = (
     *("name", "status", "disk_format", "container_format", "size", "virtual_size", "checksum", "min_disk", "min_ram"),
     *("owner", "is_public", "protected", "location"),
 )
+OPTION_OF = {name: f"--{name.replace('_', '-')}" for name in (*FIELDS, "id")} | {"properties": "--property"}
 EMPTIED = ("name", "size", "virtual_size", "checksum", "owner", "location")
 # What any disk may be told to be: its bytes as they are, also where they begin like a disc to boot from.
 ALSO_CALLED_OTHERWISE = ("raw", "iso")
 OPTIONS = (
     click.option("--name", help="What people call it."),
-    click.option("--disk-format", metavar="FORMAT", help="Such as qcow2, raw, iso."),
-    click.option("--container-format", metavar="FORMAT", help="Such as bare, ovf."),
+    click.option("--disk-format", metavar="FORMAT", shell_complete=formats, help="Such as qcow2, raw, iso."),
+    click.option("--container-format", metavar="FORMAT", shell_complete=formats, help="Such as bare, ovf."),
     click.option("--size", type=Size(), help="In bytes, or 2G, 700MB."),
     click.option("--virtual-size", type=Size(), help="The disk's that a machine sees."),
     click.option("--checksum", metavar="MD5"),
@@ -61,7 +64,8 @@ def create_image(client, name_given, image_id, file, as_json, quiet, **options):
     """Register an image, called NAME. It is active, bare and private unless you say otherwise.
 
     With --file the format (by its content), sizes, checksums, and, in the local database, the location are that
-    file's; the file stays where it is. What scan refuses is refused. Off a terminal this prints the id.
+    file's; the file stays where it is. What scan refuses is refused. Without --file, --disk-format says what it is.
+    Off a terminal this prints the id.
 
     \b
     Example:
@@ -75,7 +79,10 @@ def create_image(client, name_given, image_id, file, as_json, quiet, **options):
     if file:
         values |= facts_of(file, client, options["disk_format"]) | {"name": name_given or os.path.basename(file)}
     values = merged(values, given_values(options)) | ({"id": image_id} if image_id else {})
-    told(client.create(values), "Created", how)
+    with told_as_options(values):
+        record = client.create(values)
+    warn_of_owner(record, values)
+    told(record, "Created", how)
 
 
 def paired(disk_format):
@@ -85,7 +92,7 @@ def paired(disk_format):
 
 @click.command("update")
 @image_argument()
-@fields(schemas.UPDATE_STATUSES)
+@fields([status for status in schemas.UPDATE_STATUSES if status != "deleted"])  # delete is a command
 @click.option("--remove-property", "removed", multiple=True, metavar="NAME", help="Repeatable.")
 @click.option("--unset", multiple=True, type=click.Choice(EMPTIED), help="Make it empty. Repeatable.")
 @output_options
@@ -106,15 +113,40 @@ def update_image(client, image, file, removed, unset, as_json, quiet, **options)
     record, tag = client.show_with_tag(client.find(image)["id"])
     if file:
         values = merged(facts_of(file, client, options["disk_format"], record["disk_format"]), values)
-    if not removed:
-        told(client.update(record["id"], values), "Updated", how)
-        return
     if missing := sorted({*removed} - {*record["properties"]}):
         raise Failure(f"The image has no property {', '.join(missing)}.")
-    kept = {name: text for name, text in record["properties"].items() if name not in removed}
-    values["properties"] = kept | values.get("properties", {})
-    # What is read and written back must not undo what somebody else changes in between.
-    told(client.update(record["id"], values, purge=True, if_match=tag), "Updated", how)
+    if removed:
+        kept = {name: text for name, text in record["properties"].items() if name not in removed}
+        values["properties"] = kept | values.get("properties", {})
+    with told_as_options(values):
+        # What is read and written back must not undo what somebody else changes in between.
+        options = {"purge": True, "if_match": tag} if removed else {}
+        record = client.update(record["id"], values, **options)
+    warn_of_owner(record, values)
+    told(record, "Updated", how)
+
+
+@contextmanager
+def told_as_options(values):
+    """What the API says of its fields, said of the options: of those that are missing, too."""
+    try:
+        yield
+    except Nonsense as refusal:
+        words = [
+            f"{OPTION_OF[field]}{'' if field in values else ' is missing'}: {' '.join(texts)}"
+            for field, texts in refusal.errors.items()
+            if field in OPTION_OF
+        ]
+        if len(words) < len(refusal.errors) or not words:
+            raise
+        raise Failure(cleaned(" ".join(words)), USAGE) from None
+
+
+def warn_of_owner(record, values):
+    """Where others than admins create, the API leaves it unread."""
+    if values.get("owner") and record["owner"] != values["owner"]:
+        owner = f"{cleaned(record['owner'])}'s" if record["owner"] else "nobody's"
+        click.echo(f"--owner is for admins: the image is {owner}.", err=True)
 
 
 def given_values(options):

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import click
 from flask import current_app
-from flask.cli import with_appcontext
 
 import checks
 import migrations
 from cli import copying, files
+from cli.running import with_application
 
 
 @click.command("restore")
 @click.argument("source", metavar="FROM")
 @click.option("--force", is_flag=True, help="Replace the database where there is one.")
-@with_appcontext
+@with_application
 def restore_database(source, force):
     """Put the backup FROM in the database's place, after checking it; one of an older version is migrated.
 

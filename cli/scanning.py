@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, nullcontext
 
 import click
+from click.core import ParameterSource
 from flask import current_app
 
 from cli import reading
@@ -59,6 +60,8 @@ def scan_images(client, paths, dry_run, watches, interval, mark_missing, is_publ
     """
     roots = list(dict.fromkeys(os.path.realpath(path) for path in paths))
     context = click.get_current_context()
+    if not watches and context.get_parameter_source("interval") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--interval is for --watch.")
     is_remote = bool(context.params.get("url"))
     is_public = is_public_by_default() if is_public is None else is_public
     register = Register(client, is_public, socket.gethostname() if is_remote else None, dry_run, mark_missing)

@@ -3,13 +3,25 @@
 import click
 
 from cli import screens
-from cli.client import image_argument, with_client
+from cli.client import Failure, image_argument, with_client
+from cli.running import NOT_FOUND
 from cli.words import cleaned
+
+
+class Tenant(click.ParamType):
+    """What can stand in the path of a URL."""
+
+    name = "tenant"
+
+    def convert(self, value, param, ctx):
+        if value in ("", ".", "..") or value.endswith("/"):
+            self.fail(f"{value!r} is no tenant that an image can be shared with.", param, ctx)
+        return value
 
 
 @click.command("share")
 @image_argument()
-@click.argument("tenant")
+@click.argument("tenant", type=Tenant())
 @click.option("--can-share/--no-can-share", default=None, help="Whether TENANT may share it on.")
 @with_client
 def share_image(client, image, tenant, can_share):
@@ -22,12 +34,12 @@ def share_image(client, image, tenant, can_share):
     """
     record = client.find(image)
     client.put_member(record["id"], tenant, can_share)
-    screens.echo(f"{named(record)} is shared with {cleaned(tenant)}.", err=True)
+    tell(record, f"is shared with {cleaned(tenant)}.")
 
 
 @click.command("unshare")
 @image_argument()
-@click.argument("tenant")
+@click.argument("tenant", type=Tenant())
 @with_client
 def unshare_image(client, image, tenant):
     """Let TENANT no longer see IMAGE, unless it is public.
@@ -37,8 +49,20 @@ def unshare_image(client, image, tenant):
       $ flask --app registry unshare golden-base acme
     """
     record = client.find(image)
-    client.remove_member(record["id"], tenant)
-    screens.echo(f"{named(record)} is no longer shared with {cleaned(tenant)}.", err=True)
+    try:
+        client.remove_member(record["id"], tenant)
+    except Failure as failure:
+        if failure.exit_code != NOT_FOUND:
+            raise
+        raise Failure(f"{named(record)} is not shared with {cleaned(tenant)}.", NOT_FOUND) from None
+    tell(record, f"is no longer shared with {cleaned(tenant)}.")
+
+
+def tell(record, what):
+    """In words to people, the image's id to scripts."""
+    screens.echo(f"{named(record)} {what}", err=True)
+    if not screens.is_terminal():
+        screens.echo(record["id"])
 
 
 def named(record):

@@ -2,11 +2,13 @@
 
 import click
 
+import words
 from cli import screens
 from cli.client import image_argument, with_client
 from cli.images import how_of, output_options, show_image, text_of
-from cli.words import cleaned, human_time
+from cli.words import cleaned
 
+SHARED = {False: "shared", True: "shared, and may share it on"}
 TITLES = ("WHEN", "WHAT", "WHO", "CHANGES")
 
 
@@ -64,13 +66,16 @@ def plain(entry):
 def row_of(entry):
     by = entry["by"]
     who = by["tenant"] or ("an admin" if by["is_admin"] else "")
-    texts = (human_time(entry["at"]), entry["action"], who, "; ".join(changes_of(entry)))
+    texts = (words.ago(entry["at"]), entry["action"], who, "; ".join(changes_of(entry)))
     return dict(zip(TITLES, texts, strict=True))
 
 
 def changes_of(entry):
     """name: from → to, of each change; nothing stands for what was not there."""
     for change in entry["changes"]:
+        if change["field"] == "member":
+            yield f"member {change['name']}: {'no longer shared' if change.get('to') is None else SHARED[change['to']]}"
+            continue
         name = f"{change['field']} {change['name']}" if "name" in change else change["field"]
         told = [text_of(change.get(side)) for side in ("from", "to")]
         yield f"{name}: {' → '.join(told)}" if change.keys() & {"from", "to"} else name

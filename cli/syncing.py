@@ -27,11 +27,16 @@ KEYS = ("stream", "stream_product", "version", "stream_item")
 
 @click.group("sync")
 def sync():
-    """Images that others publish, registered."""
+    """Images that others publish, registered.
+
+    \b
+    Example:
+      $ flask --app registry sync simplestreams mirror/
+    """
 
 
 @sync.command("simplestreams")
-@click.argument("source", metavar="URL|FILE|FOLDER")
+@click.argument("source", metavar="URL|FILE|FOLDER", type=click.Path())
 @click.option("--arch", "archs", multiple=True, help="Only this architecture; may be given several times.")
 @click.option("--release", "releases", multiple=True, help="Only this release (noble, 24.04), likewise.")
 @click.option("--all-versions", is_flag=True, help="Every version of each product, not only the newest.")

@@ -1,16 +1,12 @@
 """``token``: who may come in with flavor token."""
 
-from contextlib import contextmanager
-
 import click
 from flask import current_app
-from flask.cli import with_appcontext
 
-import migrations
 import tokens
-from cli.purging import Duration
+from cli.running import prepare, require_database, with_application
+from cli.words import Duration
 from context import LONGEST_TENANT
-from errors import RegistryError
 
 SHOWN = ("id", "state", "tenant", "roles", "access", "created_at", "expires_at", "used_at", "description")
 LONGEST_DESCRIPTION = 255
@@ -35,7 +31,12 @@ class Text(click.ParamType):
 
 @click.group("token")
 def manage_tokens():
-    """Tokens, with which callers come in where [auth] flavor is token."""
+    """Tokens, with which callers come in where [auth] flavor is token.
+
+    \b
+    Example:
+      $ flask --app registry token create --role admin
+    """
 
 
 @manage_tokens.command("create")
@@ -44,7 +45,7 @@ def manage_tokens():
 @click.option("--expires", type=Duration(), metavar="TIME", help="Such as 90d, 12h; without it, never.")
 @click.option("--description", default="", type=Text(LONGEST_DESCRIPTION), help="What it is for.")
 @click.option("--read-only", is_flag=True, help="It may see whatever the tenant and roles may, and change nothing.")
-@with_appcontext
+@with_application
 def create_token(tenant, roles, expires, description, read_only):
     """Print a new token, this once: only a hash of it is kept.
 
@@ -54,9 +55,9 @@ def create_token(tenant, roles, expires, description, read_only):
     """
     if expires is not None and not expires:
         raise click.ClickException("--expires: Must be later than now.")
-    with told_in_one_line():
-        options = {"is_read_only": read_only, "description": description, "lasts": expires}
-        number, text = tokens.create(tenant, roles, **options)
+    prepare(current_app.settings.database, may_create=True)
+    options = {"is_read_only": read_only, "description": description, "lasts": expires}
+    number, text = tokens.create(tenant, roles, **options)
     click.echo(text)
     click.echo(f"This is token {number}, and it is not shown again.", err=True)
     if current_app.settings.auth.flavor != "token":
@@ -65,7 +66,7 @@ def create_token(tenant, roles, expires, description, read_only):
 
 
 @manage_tokens.command("list")
-@with_appcontext
+@with_application
 def list_tokens():
     """Print what is known of all tokens; used_at is exact to an hour.
 
@@ -73,8 +74,8 @@ def list_tokens():
     Example:
       $ flask --app registry token list
     """
-    with told_in_one_line():
-        rows = tokens.find_all()
+    prepare(current_app.settings.database)
+    rows = tokens.find_all()
     access = {0: "read-write", 1: "read-only"}
     shown = [{**row, "state": tokens.state_of(row), "access": access[row["is_read_only"]]} for row in rows]
     lines = [SHOWN, *([str("-" if row[name] in (None, "") else row[name]) for name in SHOWN] for row in shown)]
@@ -85,7 +86,7 @@ def list_tokens():
 
 @manage_tokens.command("revoke")
 @click.argument("number", metavar="ID", type=click.IntRange(1, 2**63 - 1))
-@with_appcontext
+@with_application
 def revoke_token(number):
     """Refuse a token from the next request on.
 
@@ -93,17 +94,6 @@ def revoke_token(number):
     Example:
       $ flask --app registry token revoke 1
     """
-    with told_in_one_line(is_prepared=True):  # also where check finds that it was changed
-        tokens.revoke(number)
+    require_database(current_app.settings.database)
+    tokens.revoke(number)  # without a look at the rest: also where check finds that it was changed
     click.echo(f"Token {number} is revoked.", err=True)
-
-
-@contextmanager
-def told_in_one_line(is_prepared=False):
-    """The database is there and of our version. Raises ClickException."""
-    if not is_prepared:
-        migrations.prepare(current_app.settings.database)
-    try:
-        yield
-    except RegistryError as error:
-        raise click.ClickException(error.detail) from None

@@ -6,6 +6,7 @@ import click
 
 from cli.recording import FAILED
 from cli.walking import Found, is_gone, walk
+from words import counted
 
 
 def watch(scan, interval):
@@ -14,7 +15,7 @@ def watch(scan, interval):
     What looks the same twice in a row has stopped changing; what is missing twice is gone. Looking is a walk: it
     needs no service of the operating system, and works on network and container file systems, where those see nothing.
     """
-    click.echo(f"watching {len(scan.roots)} folders or files; Ctrl-C ends it", err=True)
+    click.echo(f"watching {counted(len(scan.roots), 'path')}; Ctrl-C ends it", err=True)
     before, done = {}, {}
     try:
         while True:

@@ -39,6 +39,7 @@ def prepare(settings, *, is_brief=False) -> None:
         raise StartupError(f"[database] connection = {settings.connection!r}: {error.strerror}") from None
     except DATABASE_ERRORS as error:
         cause = "its schema is damaged" if isinstance(error, UnicodeDecodeError) else " ".join(str(error).split())
+        cause += ": its disk is full" if mounts.is_full(path) else ""
         raise StartupError(f"[database] connection = {settings.connection!r}: {cause}") from None
 
 

@@ -449,8 +449,10 @@ def test_a_file_of_an_export_is_for_its_owner_and_replaces_only_when_whole(run, 
     path.write_text("before")
     path.chmod(0o644)
 
-    code, _, errors = run("export", path)
+    refused = run("export", path)
+    code, _, errors = run("export", path, "--force")
 
+    assert refused == (1, b"", f"Error: {path}: exists; --force replaces it.\n")
     assert (code, errors) == (0, "exported 1\n")
     assert path.stat().st_mode & 0o777 == 0o600
     assert [entry.name for entry in tmp_path.iterdir() if "part" in entry.name] == []
@@ -480,8 +482,8 @@ def test_a_file_that_cannot_be_read_or_written_is_told_in_one_line(run, client, 
 def test_a_database_that_cannot_be_prepared_is_told_in_one_line(run, tmp_path):
     code, _, errors = run("import", "-", database=tmp_path / "missing" / "registry.db")
 
-    assert code == 1
-    assert re.fullmatch(r"registry: \[database\] connection = .*: its folder does not exist\n", errors)
+    assert code == 5
+    assert re.fullmatch(r"Error: \[database\] connection = .*: its folder does not exist\n", errors)
 
 
 def test_a_locked_database_is_told_in_one_line(run, client):
@@ -490,7 +492,7 @@ def test_a_locked_database_is_told_in_one_line(run, client):
     code, _, errors = run("import", "-", content=lines(RECORD), database__busy_timeout="0")
     models.database.execute_sql("ROLLBACK")
 
-    assert (code, errors.count("\n")) == (1, 1)
+    assert (code, errors.count("\n")) == (5, 1)
     assert "locked" in errors
 
 

@@ -179,11 +179,14 @@ def test_a_server_that_does_not_speak_http_is_5(folder):
 
 
 ANSWERS = {
-    "no registry": (200, b"<html>", 1, "answers, but not as an image registry does."),
-    "another JSON": (200, b"[]", 1, "answers, but not as an image registry does."),
-    "a proxy's error": (502, b"<html>", 1, "answers 502: is this an image registry?"),
-    "a redirect": (302, b"", 1, "answers 302: is this an image registry?"),
-    "an evil detail": (400, b'{"detail": "\\u001b[31mred\\nnext"}', 1, "\\x1b[31mred\\nnext"),
+    "no registry": (200, b"<html>", 5, "answers, but not as an image registry does."),
+    "another JSON": (200, b"[]", 5, "answers, but not as an image registry does."),
+    "no list": (200, b'{"images": 5}', 5, "answers, but not as an image registry does."),
+    "no records": (200, b'{"images": [1, {"id": 3}]}', 5, "answers, but not as an image registry does."),
+    "another's page": (404, b'{"detail": "There is no such page."}', 5, "answers 404: is this an image registry?"),
+    "a proxy's error": (502, b"<html>", 5, "answers 502: is this an image registry?"),
+    "a redirect": (302, b"", 5, "answers 302: is this an image registry?"),
+    "an evil detail": (400, b'{"detail": "\\u001b[31mred\\nnext"}', 2, "\\x1b[31mred\\nnext"),
     "locked": (503, b'{"detail": "The database is locked; nothing was changed."}', 5, "The database is locked;"),
     "full": (507, b'{"detail": "The disk is full; nothing was changed."}', 5, "The disk is full;"),
 }
@@ -206,7 +209,7 @@ def test_the_token_goes_to_no_other_server_than_the_one_that_was_named(folder, a
 
     code, _, errors = folder.run("list", "--url", url, "--token", "secret")
 
-    assert (code, heard_there) == (1, [])
+    assert (code, heard_there) == (5, [])
     assert f"leads to another server: {other}/images" in errors
     assert heard[0][1]["Authorization"] == "Bearer secret"
 
@@ -227,7 +230,7 @@ def test_the_local_database_is_an_admins_whatever_flavor_a_server_has(folder):
 
 
 def test_two_who_write_at_once_both_succeed(folder):
-    folder.get("list")
+    folder.get("create", "first", "--disk-format", "raw")
     codes = []
     threads = [
         threading.Thread(target=lambda n=n: codes.append(folder.run("create", f"n{n}", "--disk-format", "raw")[0]))
@@ -239,7 +242,7 @@ def test_two_who_write_at_once_both_succeed(folder):
         thread.join()
 
     assert codes == [0] * 4
-    assert len(folder.get("list", "-q").split()) == 4
+    assert len(folder.get("list", "-q").split()) == 5
 
 
 def test_a_database_that_cannot_be_used_is_5_in_one_line(folder):

@@ -1,5 +1,6 @@
 """``./registry``: from any folder, on the right database, with completion."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -52,9 +53,10 @@ def test_from_any_folder_it_works_on_the_database_of_the_projects_folder(elsewhe
 
 
 def test_paths_that_are_given_mean_the_folder_where_somebody_is(elsewhere):
-    elsewhere.get("list", REGISTRY_DATABASE_CONNECTION="sqlite:///here.db")
+    elsewhere.get("create", "x", "--disk-format", "raw", REGISTRY_DATABASE_CONNECTION="sqlite:///here.db")
     (elsewhere.path / "own.ini").write_text("[database]\nconnection = sqlite:///own.db\n")
-    elsewhere.get("list", REGISTRY_CONFIG="own.ini")
+    elsewhere.get("create", "x", "--disk-format", "raw", REGISTRY_CONFIG="own.ini")
+    elsewhere.get("create", "x", "--disk-format", "raw")
     elsewhere.get("export", "out.ndjson")
 
     assert all((elsewhere.path / name).exists() for name in ("here.db", "own.db", "out.ndjson"))
@@ -136,6 +138,32 @@ def test_a_name_that_a_shell_would_split_is_offered_as_its_id(with_images):
     assert "plain,cirros" in offered
     assert not any("two" in line for line in offered)
     assert len(offered) == 4
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_shells_that_quote_are_offered_names_with_spaces(with_images, shell):
+    offered = completed(with_images, ["show", "Two"], shell).splitlines()
+
+    assert any(line.split("\t")[0].removeprefix("plain,") == "two words" for line in offered)
+
+
+def test_a_name_in_several_words_is_found_by_its_beginning_in_bash(with_images):
+    (image,) = json.loads(with_images.get("list", "--json", "--name", "two words"))
+
+    assert completed(with_images, ["show", "tw"]) == f"plain,{image['id']}\n"
+
+
+def test_formats_are_completed(with_images):
+    formats = {"REGISTRY_API_DISK_FORMATS": "qcow2,quantum,raw"}
+
+    offered = completed(with_images, ["list", "--disk-format", "q"], **formats)
+
+    assert offered.split() == ["plain,qcow2", "plain,quantum"]
+
+
+def test_completion_makes_no_database(folder):
+    assert completed(folder, ["show", ""]).strip() == ""
+    assert list(folder.path.iterdir()) == []
 
 
 def test_completion_is_silent_where_nothing_can_be_asked(folder):

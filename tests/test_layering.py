@@ -13,11 +13,12 @@ EVERYTHING_BELOW = (
     *("errors", "config", "schemas", "context", "documents", "checks", "mounts", "models", "queries", "plans", "lists"),
     *("database", "tokens", "limits", "guard", "search", "history", "web", "fence", "serving", "migrations", "cli"),
     *("members", "clock", "version", "stopwatch", "board", "logs", "masking", "locating", "monitoring", "reference"),
+    *("words",),
 )
 # The pages ask what the routes ask, in process.
 BELOW_PAGES = (
     *("errors", "masking", "locating", "schemas", "context", "database", "models", "tokens", "queries", "lists"),
-    *("members", "clock", "guard", "web"),
+    *("members", "clock", "guard", "web", "words"),
 )
 # module → what it may import of ours: arrows point down only
 MAY_IMPORT = {
@@ -52,6 +53,7 @@ MAY_IMPORT = {
         *("web", "monitoring"),
     ),
     "masking": (),
+    "words": (),
     "locating": (),
     "reference": ("context", "guard", "version", "web"),
     "serving": ("errors",),

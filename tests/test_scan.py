@@ -492,6 +492,7 @@ def test_a_scan_waits_for_another_one_and_then_sees_what_that_registered(folder,
 
 def test_what_only_looks_waits_for_nobody(folder, images, scan):
     make_raw(images / "a.raw")
+    folder.run("import", "-", content="")  # a dry run makes no database
     other = os.open(folder.path, os.O_RDONLY)
     fcntl.flock(other, fcntl.LOCK_EX)
 

@@ -180,6 +180,8 @@ def test_a_letter_that_the_locale_lacks_is_escaped(folder, create):
 
 
 def test_no_image_is_said_on_a_terminal_only(folder):
+    folder.run("import", "-", content="")
+
     assert folder.shown("list") == (0, "No images.\n")
     assert folder.run("list") == (0, "", "")
 
@@ -422,19 +424,19 @@ def test_a_deletion_is_taken_back_by_name_and_what_was_not_deleted_is_not_found(
 
 
 def test_a_protected_image_stays(folder, create):
-    create("a", "--protected")
+    image = create("a", "--protected")
 
     assert folder.run("delete", "a", "--yes") == (
         4,
         "",
-        "Error: The image is protected: set protected to false first.\n",
+        f"Error: a is protected; first: registry update {image} --unprotected\n",
     )
 
 
 def test_sharing_comes_and_goes(folder, create):
-    create("a")
+    image = create("a")
 
-    assert folder.run("share", "a", "tenant/ü") == (0, "", "a is shared with tenant/ü.\n")
+    assert folder.run("share", "a", "tenant/ü") == (0, f"{image}\n", "a is shared with tenant/ü.\n")
     folder.get("share", "a", "acme", "--can-share")
     folder.get("share", "a", "acme")  # as it was
     members = [line for line in folder.get("show", "a").splitlines() if line.startswith("member")]
@@ -451,6 +453,11 @@ WRONG = {
     "a pair": ["list", "--property", "os_distro"],
     "a property twice": ["list", "-p", "a=1", "-p", "a=2"],
     "nothing to change": ["update", "x"],
+    "a time": ["list", "--changes-since", "yesterday"],
+    "no text": ["list", "--name", os.fsdecode(b"\xff")],
+    "no text as a name": ["create", os.fsdecode(b"\xff"), "--disk-format", "raw"],
+    "too large": ["create", "x", "--disk-format", "raw", "--size", "16E"],
+    "rather large": ["create", "x", "--disk-format", "raw", "--size", "8E"],
     "two names": ["create", "x", "--name", "y"],
     "a token alone": ["list", "--token", "x"],
     "no url": ["list", "--url", "localhost"],
@@ -468,29 +475,16 @@ def test_wrong_usage_is_2(folder, arguments):
 
 
 REFUSED = {
-    "a value": (1, ["create", "x", "--disk-format", "tar"], "disk_format: Must be one of ari,"),
-    "no format": (1, ["create", "x"], "disk_format: Must be one of"),
-    "a time": (1, ["list", "--changes-since", "yesterday"], "changes-since: Must be an ISO 8601 date"),
-    "no text": (1, ["list", "--name", os.fsdecode(b"\xff")], "What you gave cannot be sent: text must be UTF-8"),
-    "too large": (
-        1,
-        ["create", "x", "--disk-format", "raw", "--size", "16E"],
-        "What you gave cannot be sent: text must",
-    ),
-    "rather large": (1, ["create", "x", "--disk-format", "raw", "--size", "8E"], "size: Must be an integer from 0 to"),
-    "no text in a body": (
-        1,
-        ["create", os.fsdecode(b"\xff"), "--disk-format", "raw"],
-        "What you gave cannot be sent: text must be UTF-8",
-    ),
+    "a value": (["create", "x", "--disk-format", "tar"], "--disk-format: Must be one of ari,"),
+    "no format": (["create", "x"], "--disk-format is missing: Must be one of"),
 }
 
 
-@pytest.mark.parametrize(("code", "arguments", "reason"), REFUSED.values(), ids=REFUSED)
-def test_a_refusal_is_one_line(folder, code, arguments, reason):
-    found, output, errors = folder.run(*arguments)
+@pytest.mark.parametrize(("arguments", "reason"), REFUSED.values(), ids=REFUSED)
+def test_a_refusal_is_one_line(folder, arguments, reason):
+    code, output, errors = folder.run(*arguments)
 
-    assert (found, output) == (code, "")
+    assert (code, output) == (2, "")
     assert errors.startswith(f"Error: {reason}")
     assert errors.count("\n") == 1
 
@@ -511,5 +505,5 @@ def test_history_says_what_was_changed_and_shows_no_orders_to_the_terminal(folde
     assert lines[1][4] == f"name: x → y; property a: 1 → {ESCAPED}; locations"
     assert [entry["action"] for entry in entries] == ["shared", "updated", "created"]
     assert plain(shown).splitlines()[0].split() == ["WHEN", "WHAT", "WHO", "CHANGES"]
-    assert "member acme:  → false" in shown
+    assert "member acme: shared" in shown
     assert "secret" not in shown + str(lines) + str(entries)

@@ -1,7 +1,7 @@
 """The list of the pages: every view has an address, and its pages are stable in both directions."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 import pytest
@@ -9,7 +9,7 @@ from pages import send, visit
 
 from ui import words
 
-NOW = datetime(2026, 11, 25, 12)
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 TIME = "2026-11-25T10:00:00.000000"
 
 
@@ -318,7 +318,7 @@ def test_sizes_are_in_units_of_people(count, shown):
         ("2026-11-25T11:00:00.000000", "1 hour ago"),
         ("2026-11-22T11:00:00.000000", "3 days ago"),
         ("2024-11-20T11:00:00.000000", "2 years ago"),
-        ("2026-11-26T13:00:00.000000", "1 day from now"),
+        ("2026-11-26T13:00:00.000000", "in 1 day"),
     ],
 )
 def test_times_are_as_long_ago_as_people_say(moment, shown):

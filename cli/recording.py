@@ -11,7 +11,7 @@ import click
 from flask import current_app
 
 import database
-from cli import copying
+from cli import copying, screens
 from cli.client import FAILED as FAILURE
 from cli.client import Failure
 from cli.detecting import NONE, REFUSED
@@ -201,6 +201,17 @@ class Register:
             return kept
         algorithm = next(name for name in found.digests if name != MD5)
         return {"os_hash_algo": algorithm, "os_hash_value": found.digests[algorithm]} | kept
+
+
+def told(label, where, image, reason):
+    """One line: words for people; into a pipe what was done, id, path or URL, format, name and reason, with tabs."""
+    image = image or {}
+    texts = [image.get(name) or "" for name in ("disk_format", "name")]
+    if not screens.is_terminal():
+        screens.echo("\t".join(map(cleaned, (label, image.get("id") or "", where, *texts, reason))))
+        return
+    text = reason or ", ".join(filter(None, texts))
+    screens.echo(f"{label:<9}  {cleaned(where)}{f': {cleaned(text)}' if text else ''}")
 
 
 def is_same(path, entry):

@@ -23,6 +23,7 @@ from cli.recording import (
     alone,
     is_public_by_default,
     synced_together,
+    told,
 )
 from cli.walking import NOWHERE, Entry, is_below, is_gone, walk
 from cli.watching import watch
@@ -162,14 +163,3 @@ class Scan:
             screens.echo(f"the same content: {', '.join([*map(cleaned, paths[:MOST_DOUBLES]), *more])}", err=True)
         if len(doubles) > MOST_DOUBLES:
             screens.echo(f"the same content: {len(doubles) - MOST_DOUBLES} more times", err=True)
-
-
-def told(label, where, image, reason):
-    """One line: words for people; into a pipe what was done, id, path or URL, format, name and reason, with tabs."""
-    image = image or {}
-    texts = [image.get(name) or "" for name in ("disk_format", "name")]
-    if not screens.is_terminal():
-        screens.echo("\t".join(map(cleaned, (label, image.get("id") or "", where, *texts, reason))))
-        return
-    text = reason or ", ".join(filter(None, texts))
-    screens.echo(f"{label:<9}  {cleaned(where)}{f': {cleaned(text)}' if text else ''}")

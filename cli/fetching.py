@@ -73,7 +73,8 @@ class Mirror:
                     raise FetchError(f"{cleaned(url)}: is answered {answer.status_code}")
                 yield from answer.iter_bytes(BLOCK_BYTES)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise NoAnswer(f"{cleaned(url)}: {cleaned(' '.join(str(error).split())) or 'breaks off'}") from None
+            kind = NoAnswer if isinstance(error, httpx2.TransportError) else FetchError
+            raise kind(f"{cleaned(url)}: {cleaned(' '.join(str(error).split())) or 'breaks off'}") from None
 
 
 def read_file(path):

@@ -79,8 +79,8 @@ class Register:
             return entry
         for path in (os.path.realpath(entry.path), *self.inodes.get(str(entry.status.st_ino), ())):
             if (path in self.records or path in self.others) and is_same(path, entry):
-                if path not in self.records:
-                    self.records[path] = self.client.show(self.others[path])
+                if path not in self.records and (image := self.client.show_or_none(self.others[path])):
+                    self.records[path] = image
                 return entry._replace(path=path)
         return entry
 

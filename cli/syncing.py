@@ -1,7 +1,7 @@
 """``sync``: the images of a mirror, registered."""
 
+import errno
 import os
-import tempfile
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -71,8 +71,8 @@ def require_folder(folder, is_dry):
     try:
         if not is_dry:
             path.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=path):
-                return path
+            if not os.access(path, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise click.BadParameter(f"{cleaned(folder)}: {error.strerror}.", param_hint="'--download'") from None
     return path

@@ -42,14 +42,12 @@ def check_database(rebuild, trust_rows):
         found = look(path)
     kinds = {"documents", "rows"} if trust_rows else {"documents"}
     pks = sorted({pk for kind, pk in found.mendable if kind in kinds}) if rebuild else []
-    if pks:
-        click.echo(f"rebuilding documents and digests of {len(pks)} images", err=True)
-        rebuild_images(pks, trust_rows)
     if pks or (rebuild and ("index", None) in found.mendable):
-        # Words that were other than the index's have been taken out of it since, which leaves it broken.
-        with database.writing():
-            search.rebuild_index()
         with files.told_in_one_line(path):
+            rebuild_images(pks, trust_rows)
+            # Words that were other than the index's have been taken out of it since, which leaves it broken.
+            with database.writing():
+                search.rebuild_index()
             found = look(path)
     if found.count:
         if not rebuild and found.mendable:
@@ -93,6 +91,8 @@ def look(path, called=None):
 
 def rebuild_images(pks, trust_rows):
     """A hundred in a transaction, so that nobody waits long."""
+    if pks:
+        click.echo(f"rebuilding documents and digests of {len(pks)} images", err=True)
     with progress_bar("rebuild", len(pks)) as show:
         for start in range(0, len(pks), REBUILT_AT_ONCE):
             with database.writing():

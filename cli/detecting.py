@@ -5,6 +5,8 @@ import os
 import struct
 from typing import NamedTuple
 
+from cli.completeness import bytes_needed
+
 # Every format but two says what it is within this; those two are read further only where they have begun.
 HEAD_BYTES = 64 * 1024
 READ_OF = {"vmdk": 1024 * 1024 + 1024, "vhdx": 8 * 1024 * 1024}
@@ -22,6 +24,7 @@ WRAPPED = {
     b"0707": "cpio",
     b"PK\x03\x04": "zip",
 }
+DESCRIPTOR = b"# disk descriptorfile"  # in any letters; an inspector knows one of ASCII only
 CONVERT = "; qemu-img convert makes a file of its own of it"
 REASONS = {
     ("qcow2", "backing_file"): f"has a backing file{{backing}}, so that it is no image by itself{CONVERT}",
@@ -47,8 +50,9 @@ def detect(file, name, size, disk_formats):
     if size == 0:
         return Detected(SKIPPED, reason="is empty") if is_raw_name(name) else Detected(NONE, reason="is empty")
     head = os.pread(file, HEAD_BYTES, 0)
-    found = {}
-    for kind, inspector, broken in inspected(file, head, size):
+    padded, found = head.ljust(HEAD_BYTES, b"\0"), {}
+    # An inspector knows no header that the file ends in; that it ends there is said below.
+    for kind, inspector, broken in list(inspected(file, head, size)) or inspected(file, padded, size):
         if broken:
             return Detected(REFUSED, reason=f"begins like {kind}, and is broken: {broken}")
         found[kind] = inspector
@@ -61,13 +65,21 @@ def detect(file, name, size, disk_formats):
     if len(found) > 1:
         return Detected(REFUSED, reason=f"is several formats at once: {', '.join(sorted(found))}")
     if not found or "gpt" in found:
-        return known(raw(head, name, size, is_sure=bool(found)), disk_formats)
+        judged = known(raw(head, name, size, is_sure=bool(found)), disk_formats)
+        return whole(judged, "gpt" if found else None, file, padded, size)
     ((kind, inspector),) = found.items()
-    judged = judge(kind, inspector, file, head)
+    judged = judge(kind, inspector, file, padded)
     if kind == "luks":
         # The inspector counts what it was shown, not the file.
         judged = judged._replace(virtual_size=max(inspector.virtual_size - inspector.actual_size + size, 0) or None)
-    return known(judged, disk_formats)
+    return whole(known(judged, disk_formats), kind, file, padded, size)
+
+
+def whole(judged, kind, file, head, size):
+    """What was judged, unless it ends too early, which says more than that what is missing is missing."""
+    if judged.verdict not in (IMAGE, REFUSED) or (needed := bytes_needed(kind, file, head, size)) <= size:
+        return judged
+    return Detected(REFUSED, reason=f"is cut short: its header speaks of {needed} bytes, and it has {size}")
 
 
 def inspected(file, head, size):
@@ -151,6 +163,8 @@ def raw(head, name, size, is_sure):
     """Of a file that has a partition table at most. ``is_sure``: it has."""
     if is_sure:
         return Detected(IMAGE, "raw", size)
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip()[: len(DESCRIPTOR)].lower() == DESCRIPTOR:
+        return Detected(REFUSED, reason=REASONS["vmdk", "descriptor"].format(failure="a descriptor"))
     if not is_raw_name(name):
         return Detected(NONE, reason="has no format that is known")
     wrapped = next((packer for magic, packer in WRAPPED.items() if head.startswith(magic)), None)

@@ -11,6 +11,7 @@ ARCHITECTURES = {
     "armhf": "armv7l",
     "armv7hl": "armv7l",
     "i386": "i686",
+    "x32": "i686",
     "ppc64el": "ppc64le",
     "powerpc-powerpc64le": "ppc64le",
     "riscv-riscv64": "riscv64",

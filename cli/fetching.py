@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 import click
 import orjson
 
-from cli import streams
+from cli import files, streams
 from cli.streams import INDEX_PATH, StreamError
 from cli.words import cleaned
 from guard import is_loopback
@@ -23,6 +23,10 @@ BLOCK_BYTES = 1024 * 1024
 
 class FetchError(Exception):
     """What was not to be had, in words."""
+
+
+class NoAnswer(FetchError):
+    """What the mirror does not give at all."""
 
 
 class Mirror:
@@ -69,7 +73,8 @@ class Mirror:
                     raise FetchError(f"{cleaned(url)}: is answered {answer.status_code}")
                 yield from answer.iter_bytes(BLOCK_BYTES)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise FetchError(f"{cleaned(url)}: {cleaned(' '.join(str(error).split())) or 'breaks off'}") from None
+            kind = NoAnswer if isinstance(error, httpx2.TransportError) else FetchError
+            raise kind(f"{cleaned(url)}: {cleaned(' '.join(str(error).split())) or 'breaks off'}") from None
 
 
 def read_file(path):
@@ -123,7 +128,7 @@ def local(path):
 
 
 def items_of(mirror, path):
-    """(Items, [(where, reason)] of what is refused) of the document at ``path``, an index or products.
+    """(Items, [Refused]) of the document at ``path``, an index or products.
 
     Raises FetchError where not even that is to be had.
     """
@@ -139,7 +144,7 @@ def items_of(mirror, path):
         try:
             more, others = streams.items_of(mirror.document(each))
         except (FetchError, StreamError) as error:
-            refused.append((each, str(error)))
+            refused.append(streams.Refused(each, str(error), None))
         else:
             found, refused = found + more, refused + others
     return found, refused
@@ -151,26 +156,19 @@ def download(mirror, item, target, advance):
     Raises FetchError, OSError.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name[:200]}.{os.getpid()}.part")
     hashes = {name: hashlib.new(name, usedforsecurity=False) for name in ("md5", "sha256")}
     count = 0
-    try:
-        with part.open("xb") as file:
-            for block in mirror.blocks(mirror.url(item.path)):
-                count += len(block)
-                if count > item.size:
-                    raise FetchError(f"is longer than the {item.size} bytes that the index says")
-                for each in hashes.values():
-                    each.update(block)
-                file.write(block)
-                advance(len(block))
-            file.flush()
-            os.fsync(file.fileno())
+    with files.replacing(target, 0o666) as file:  # for machines to read, as the umask lets them
+        for block in mirror.blocks(mirror.url(item.path)):
+            count += len(block)
+            if count > item.size:
+                raise FetchError(f"is longer than the {item.size} bytes that the index says")
+            for each in hashes.values():
+                each.update(block)
+            file.write(block)
+            advance(len(block))
         digests = {name: each.hexdigest() for name, each in hashes.items()}
         require_right(item, count, digests)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
     return digests
 
 

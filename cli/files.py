@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 STREAM = "-"
+LONGEST_NAME = 200  # bytes, so that what is added fits
 BUFFER_BYTES = 1024 * 1024
 
 
@@ -49,15 +50,16 @@ def writing(name, database_path, is_forced):
 
 
 @contextmanager
-def replacing(path):
+def replacing(path, mode=0o600):
     """A new file beside ``path``, moved there at the end, or removed after an error; a device is written as it is."""
     if path.exists() and not path.is_file():
         with path.open("wb") as device:
             yield device
         return
     part = part_of(path)
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", BUFFER_BYTES) as file:
+        with open(handle, "wb", BUFFER_BYTES) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -69,7 +71,8 @@ def replacing(path):
 
 def part_of(path):
     """A name beside ``path`` for what is to take its place. The process' number would not do: containers repeat it."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    name = os.fsdecode(os.fsencode(path.name)[:LONGEST_NAME])
+    return path.with_name(f".{name}.{secrets.token_hex(4)}.part")
 
 
 def opener_of(name):

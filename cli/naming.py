@@ -39,11 +39,16 @@ TITLES = {
 
 
 class Row(NamedTuple):
-    """A pattern of whole stems in lower case; its groups are version, variant, build, arch, any of which may lack."""
+    """A pattern of whole stems in lower case; its groups are version, variant, build, arch, any of which may lack.
+
+    ``title`` is one of its own, ``arch`` the only one there is.
+    """
 
     os_distro: str
     pattern: re.Pattern
     versions: dict[str, str] = {}
+    title: str | None = None
+    arch: str | None = None
 
 
 TABLE = (
@@ -83,10 +88,15 @@ TABLE = (
     Row(
         "centos",
         re.compile(
-            r"centos-(?P<variant>stream-[a-z]+(-base)?)(-\w+?)?-(?P<version>\d+)-(?P<build>[\w.]+?)\.(?P<arch>\w+)"
+            r"centos-stream-(?P<variant>[a-z]+(-base)?)(-\w+?)?-(?P<version>\d+)-(?P<build>[\w.]+?)\.(?P<arch>\w+)"
         ),
+        title="CentOS Stream",
     ),
-    Row("centos", re.compile(r"centos-(?P<variant>stream)-(?P<version>\d+)-(?P<build>\w+)-(?P<arch>\w+)-\w+")),
+    Row(
+        "centos",
+        re.compile(r"centos-stream-(?P<version>\d+)-(?P<build>\w+)-(?P<arch>\w+)-\w+"),
+        title="CentOS Stream",
+    ),
     Row(
         "centos",
         re.compile(r"centos-(?P<version>\d+)-(?P<arch>x86_64|aarch64)-(?P<variant>[a-z]+)(-(?P<build>[\w.]+))?"),
@@ -116,8 +126,9 @@ TABLE = (
     Row(
         "opensuse",
         re.compile(
-            r"(opensuse-)?(?P<variant>leap)-(?P<version>\d+\.\d+)(-minimal-vm)?\.(?P<arch>[a-z0-9_]+)(-(?P<build>[\w.-]+))?"
+            r"(opensuse-)?leap-(?P<version>\d+\.\d+)(-(?P<variant>minimal-vm))?\.(?P<arch>[a-z0-9_]+)(-(?P<build>[\w.-]+))?"
         ),
+        title="openSUSE Leap",
     ),
     Row(
         "opensuse",
@@ -127,7 +138,8 @@ TABLE = (
     ),
     Row(
         "opensuse",
-        re.compile(r"opensuse-(?P<variant>leap)-(?P<version>\d+\.\d+)-\w+-(?P<arch>\w+?)(-(?P<build>[\w.]+))?"),
+        re.compile(r"opensuse-leap-(?P<version>\d+\.\d+)-(?P<variant>\w+)-(?P<arch>\w+?)(-(?P<build>[\w.]+))?"),
+        title="openSUSE Leap",
     ),
     Row(
         "alpinelinux",
@@ -151,20 +163,32 @@ TABLE = (
         "rhel",
         re.compile(r"rhel-(?P<version>\d+\.\d+)(-update-\d+)?-(?P<arch>x86_64|aarch64|ppc64le|s390x)-(?P<variant>\w+)"),
     ),
-    Row("windows", re.compile(r"win(?P<version>1[01])_(?P<build>\w\wh\w)_[a-z]+_(?P<arch>x64|arm64|x32)(v\d)?")),
-    Row("windows", re.compile(r"windows_server_(?P<version>\d{4}(_r2)?)_(?P<variant>[a-z_]+)_(?P<build>\d+)")),
     Row(
-        "windows",
+        "rhel",
         re.compile(
-            r"[a-z]{2}-[a-z]{2}_windows_(?P<variant>server)_(?P<version>\d{4})[a-z0-9_]*?_(?P<arch>x64|arm64)_dvd_\w+"
+            r"rhel-(?P<variant>guest-image)-(?P<version>\d+\.\d+)-(?P<build>[\w.-]+?)\.(?P<arch>[a-z][a-z0-9_]+)"
         ),
     ),
     Row(
         "windows",
-        re.compile(
-            r"(?P<version>\d{5})\.[\d.]+-\d+\.[a-z0-9_]+?_(?P<variant>server)_eval_(?P<arch>x64fre)_[a-z]{2}-[a-z]{2}"
-        ),
+        re.compile(r"win(?P<version>1[01])(_(?P<build>\d\dh\d))?_[a-z_]+?_(?P<arch>x64|arm64|x32)(v\d)?"),
+    ),
+    Row(
+        "windows",
+        re.compile(r"windows_server_(?P<version>\d{4}(_r2)?)_(?P<variant>[a-z_]+)_(?P<build>\d+)"),
+        title="Windows Server",
+        arch="x64",
+    ),
+    Row(
+        "windows",
+        re.compile(r"[a-z]{2}-[a-z]{2}_windows_server_(?P<version>\d{4})[a-z0-9_]*?_(?P<arch>x64|arm64)_dvd_\w+"),
+        title="Windows Server",
+    ),
+    Row(
+        "windows",
+        re.compile(r"(?P<version>\d{5})\.[\d.]+-\d+\.[a-z0-9_]+?_server_eval_(?P<arch>x64fre)_[a-z]{2}-[a-z]{2}"),
         WINDOWS_VERSIONS,
+        title="Windows Server",
     ),
 )
 
@@ -189,18 +213,22 @@ def guess(file_name):
 def as_written(stem, match):
     """variant and build as the name has them: GenericCloud."""
     spans = [match.span(group) for group in ("variant", "build") if group in match.re.groupindex]
-    return [stem[slice(*span)].strip(".") for span in spans if span[0] >= 0 and len(stem) == len(match.string)]
+    return [
+        stem[slice(*span)].strip(".").replace("_", " ")
+        for span in spans
+        if span[0] >= 0 and len(stem) == len(match.string)
+    ]
 
 
 def read(row, groups, words):
     """A Guess, or None where a word stands in the version's or the architecture's place that is none."""
-    version, arch = groups.get("version"), groups.get("arch")
+    version, arch = groups.get("version"), row.arch or groups.get("arch")
     if row.versions:
         version = row.versions.get(version)
     architecture = architecture_of(arch)
     if (row.versions and version is None) or (arch and architecture is None):
         return None
     version = version.replace("_", " ") if version else None
-    words = [TITLES[row.os_distro], version, *words, architecture]
+    words = [row.title or TITLES[row.os_distro], version, *words, architecture]
     properties = {"os_distro": row.os_distro, "os_version": version, "architecture": architecture}
     return Guess(" ".join(word for word in words if word), {name: value for name, value in properties.items() if value})

@@ -11,7 +11,7 @@ import click
 from flask import current_app
 
 import database
-from cli import copying
+from cli import copying, screens
 from cli.client import FAILED as FAILURE
 from cli.client import Failure
 from cli.detecting import NONE, REFUSED
@@ -36,6 +36,7 @@ class Outcome(NamedTuple):
 
     word: str
     reason: str = ""
+    image: dict | None = None  # its record, or what would be
 
 
 class Register:
@@ -48,13 +49,15 @@ class Register:
         self.is_dry = is_dry
         self.marks_missing = marks_missing
         self.records = {}
+        self.others = {}
+        self.inodes = {}
         self.moved = {}
         self.contents = {}
         self.is_ours = lambda path: True
 
     def learn(self, is_ours):
         """Read the registry's records of the paths that ``is_ours`` says."""
-        self.records, self.contents, self.is_ours = {}, {}, is_ours
+        self.records, self.others, self.inodes, self.contents, self.is_ours = {}, {}, {}, {}, is_ours
         for image in self.client.images():
             if image["properties"].get(HOST) not in (None, self.host) and self.host is not None:
                 continue
@@ -62,11 +65,25 @@ class Register:
                 path = path_of(entry["url"])
                 if path is not None:
                     self.note_content(image, path)
+                    self.inodes.setdefault(image["properties"].get(INODE), []).append(path)
                     if is_ours(path):
                         self.records.setdefault(path, image)
+                    else:
+                        self.others.setdefault(path, image["id"])
 
     def paths(self):
         return list(self.records)
+
+    def as_registered(self, entry):
+        """The entry under the path that its file is registered under, whatever links, hard ones too, led here."""
+        if entry.path in self.records:
+            return entry
+        for path in (os.path.realpath(entry.path), *self.inodes.get(str(entry.status.st_ino), ())):
+            if (path in self.records or path in self.others) and is_same(path, entry):
+                if path not in self.records and (image := self.client.show_or_none(self.others[path])):
+                    self.records[path] = image
+                return entry._replace(path=path)
+        return entry
 
     def algorithm_of(self, path):
         """Of a file's os_hash_value: its record's, where that has one, so that a sync and a scan agree."""
@@ -95,7 +112,7 @@ class Register:
         if image is not None and kept_signature(image) == signature:
             if GONE in image["properties"]:
                 return self.change(entry.path, image, {"status": "active"}, without=GONE)
-            return Outcome(UNCHANGED)
+            return Outcome(UNCHANGED, image=image)
         if image is None and signature in self.moved:
             return self.move(entry, self.moved.pop(signature))
         return None
@@ -111,11 +128,11 @@ class Register:
         """The Outcome of a file that was read."""
         image = self.records.get(entry.path)
         if found.verdict in (UNREADABLE, CHANGED):
-            return Outcome(FAILED, found.reason)
+            return Outcome(FAILED, found.reason, image)
         if found.verdict == NONE and image is not None:
-            return Outcome(REFUSED, f"is registered as {image['disk_format']}, and {found.reason} now")
+            return Outcome(REFUSED, f"is registered as {image['disk_format']}, and {found.reason} now", image)
         if found.verdict != IMAGE:
-            return Outcome(found.verdict, found.reason)
+            return Outcome(found.verdict, found.reason, image)
         facts, properties = facts_of(found), self.properties_of(found)
         if image is None:
             return self.create(entry, facts, properties)
@@ -124,7 +141,7 @@ class Register:
         if differs and image["properties"].get("os_hash_value"):
             self.contents.get(image["properties"]["os_hash_value"], set()).discard(entry.path)
         outcome = self.change(entry.path, image, values, without=GONE)
-        return outcome if differs or outcome.word == FAILED or self.is_dry else Outcome(UNCHANGED)
+        return outcome if differs or outcome.word == FAILED or self.is_dry else Outcome(UNCHANGED, image=image)
 
     def create(self, entry, facts, properties):
         # Imported here: its patterns take a twentieth of a second, which a server need not wait for.
@@ -140,7 +157,7 @@ class Register:
             **facts,
             "properties": guessed.properties | properties,
         }
-        return self.send(ADDED, f"{values['disk_format']}, {guessed.name}", entry.path, self.client.create, values)
+        return self.send(ADDED, "", entry.path, self.client.create, values, values)
 
     def change(self, path, image, values, reason="", *, without):
         """``without`` is a property that goes, where there is one."""
@@ -148,7 +165,7 @@ class Register:
             kept = {name: value for name, value in image["properties"].items() if name != without}
             values = values | {"properties": kept | values.get("properties", {})}
         change = partial(self.client.update, image["id"], purge=without in image["properties"])
-        return self.send(UPDATED, reason, path, change, values)
+        return self.send(UPDATED, reason, path, change, values, image)
 
     def miss(self, path):
         """The Outcome of a record whose file is gone, unless it was found elsewhere."""
@@ -158,13 +175,14 @@ class Register:
         if self.marks_missing and not self.is_dry and GONE not in image["properties"]:
             values = {"status": "deactivated", "properties": {GONE: "true"}}
             change = partial(self.client.update, image["id"])
-            return self.send(MISSING, "now deactivated", None, change, values)
-        return Outcome(MISSING, image["id"])
+            return self.send(MISSING, "now deactivated", None, change, values, image)
+        return Outcome(MISSING, f"its record is {image['id']}", image)
 
-    def send(self, word, reason, path, call, values):
-        """Do it, unless dry. Raises Failure where no other file would fare better."""
+    def send(self, word, reason, path, call, values, before):
+        """Do it, unless dry. ``before`` is the record as it is, or would be. Raises Failure where no other file would
+        fare better."""
         if self.is_dry:
-            return Outcome(word, reason)
+            return Outcome(word, reason, before)
         try:
             image = call(values)
         except Failure as failure:
@@ -172,10 +190,10 @@ class Register:
                 raise click.ClickException(NO_FILES.format(program())) from None
             if failure.exit_code != FAILURE:
                 raise
-            return Outcome(FAILED, failure.message)
+            return Outcome(FAILED, failure.message, before)
         if path is not None:
             self.note_content(image, path)
-        return Outcome(word, reason)
+        return Outcome(word, reason, image)
 
     def properties_of(self, found):
         status = found.status
@@ -184,6 +202,25 @@ class Register:
             return kept
         algorithm = next(name for name in found.digests if name != MD5)
         return {"os_hash_algo": algorithm, "os_hash_value": found.digests[algorithm]} | kept
+
+
+def told(label, where, image, reason):
+    """One line: words for people; into a pipe what was done, id, path or URL, format, name and reason, with tabs."""
+    image = image or {}
+    texts = [image.get(name) or "" for name in ("disk_format", "name")]
+    if not screens.is_terminal():
+        screens.echo("\t".join(map(cleaned, (label, image.get("id") or "", where, *texts, reason))))
+        return
+    text = reason or ", ".join(filter(None, texts))
+    screens.echo(f"{label:<9}  {cleaned(where)}{f': {cleaned(text)}' if text else ''}")
+
+
+def is_same(path, entry):
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    return (status.st_dev, status.st_ino) == entry.identity
 
 
 def facts_of(found):

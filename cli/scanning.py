@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 from flask import current_app
 
-from cli import reading
+from cli import reading, screens
 from cli.client import with_client
 from cli.detecting import NONE, SKIPPED
 from cli.hashing import MD5, Hasher
@@ -24,12 +24,14 @@ from cli.recording import (
     alone,
     is_public_by_default,
     synced_together,
+    told,
 )
-from cli.walking import Entry, is_below, is_gone, walk
+from cli.walking import NOWHERE, Entry, is_below, is_gone, walk
 from cli.watching import watch
 from cli.words import cleaned
 
 MOST_JOBS = 64
+MOST_DOUBLES = 20
 # The order of the last line; what is not an image is only counted.
 COUNTED = ("added", "updated", UNCHANGED, MISSING, SKIPPED, REFUSED, FAILED)
 WRONG = (REFUSED, FAILED)
@@ -85,6 +87,7 @@ class Scan:
         self.verbose = verbose
         self.disk_formats = current_app.settings.api.disk_formats
         self.counts = {}
+        self.named = {root for root in roots if not os.path.isdir(root)}
 
     def take_in(self, found, gone=None):
         """Register what ``found`` says; ``gone`` are paths that are known to be missing, None to look for them.
@@ -96,29 +99,29 @@ class Scan:
 
     def take_in_alone(self, found, gone):
         self.register.learn(lambda path: is_below(path, self.roots))
-        outcomes = {path: Outcome(FAILED, reason=reason) for path, reason in found.troubles}
-        for path, outcome in outcomes.items():
-            self.tell(path, outcome)
+        words = {path: SKIPPED if reason == NOWHERE else FAILED for path, reason in found.troubles}
+        outcomes = {path: self.tell(path, Outcome(words[path], reason)) for path, reason in found.troubles}
         for path, other in found.doubles:
-            self.tell(path, Outcome(NONE, reason=f"is the same file as {cleaned(other)}"))
-        taken = {entry.path for entry in found.entries} | {path for path, _ in found.doubles}
+            self.tell(path, Outcome(NONE, reason=f"is the same file as {other}"))
+        entries = {self.register.as_registered(entry): entry.path for entry in found.entries}
+        taken = {entry.path for entry in entries} | {path for path, _ in found.doubles}
         if gone is None:
             gone = [path for path in self.register.paths() if path not in taken and is_gone(path)]
         self.register.expect_moves(gone)
         unread = []
-        for entry in found.entries:
+        for entry, path in entries.items():
             outcome = self.register.known(entry)
             if outcome is None:
                 unread.append(entry)
             else:
-                outcomes[entry.path] = self.tell(entry.path, outcome)
-        outcomes |= self.read_all(unread)
+                outcomes[path] = self.tell(entry.path, outcome)
+        outcomes |= {entries[entry]: outcome for entry, outcome in self.read_all(unread).items()}
         for path in gone:
             outcomes[path] = self.tell(path, self.register.miss(path))
         return outcomes
 
     def read_all(self, entries):
-        """{path: Outcome}, several read at once, each registered as it is done."""
+        """{entry: Outcome}, several read at once, each registered as it is done."""
         outcomes = {}
         is_dry = self.register.is_dry
         with ExitStack() as stack:
@@ -131,7 +134,7 @@ class Scan:
                 for future in as_completed(waiting):
                     entry = waiting.pop(future)
                     outcome = self.register.add(entry, future.result())
-                    outcomes[entry.path] = self.tell(entry.path, outcome)
+                    outcomes[entry] = self.tell(entry.path, outcome)
             finally:
                 readers.shutdown(wait=False, cancel_futures=True)
                 if hasher:
@@ -147,15 +150,19 @@ class Scan:
     def tell(self, path, outcome):
         word = outcome.word
         self.counts[word] = self.counts.get(word, 0) + 1
-        if self.verbose or word not in (NONE, UNCHANGED):
+        if self.verbose or word not in (NONE, UNCHANGED) or (word == NONE and path in self.named):
             label = f"would be {word}" if self.register.is_dry and word in ("added", "updated") else word
-            click.echo(f"{label:<9}  {cleaned(path)}{f': {outcome.reason}' if outcome.reason else ''}")
+            told(label, path, outcome.image, outcome.reason)
         return outcome
 
     def sum_up(self):
         shown = [word for word in COUNTED if word in COUNTED[:3] or self.counts.get(word)]
         parts = [f"{self.counts.get(word, 0)} {word}" for word in shown]
         others = self.counts.get(NONE, 0)
-        click.echo(", ".join([*parts, *([f"{others} no images"] if others else [])]), err=True)
-        for paths in self.register.doubles():
-            click.echo(f"the same content: {', '.join(map(cleaned, paths))}", err=True)
+        screens.echo(", ".join([*parts, *([f"{others} no images"] if others else [])]), err=True)
+        doubles = self.register.doubles()
+        for paths in doubles[:MOST_DOUBLES]:
+            more = [f"and {len(paths) - MOST_DOUBLES} more"] if len(paths) > MOST_DOUBLES else []
+            screens.echo(f"the same content: {', '.join([*map(cleaned, paths[:MOST_DOUBLES]), *more])}", err=True)
+        if len(doubles) > MOST_DOUBLES:
+            screens.echo(f"the same content: {len(doubles) - MOST_DOUBLES} more times", err=True)

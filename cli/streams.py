@@ -1,6 +1,7 @@
 """Simplestreams, the format of image mirrors: documents to items, each checked before anything is done with it."""
 
 import re
+from collections import Counter
 from typing import NamedTuple
 
 from cli.distros import architecture_of, distro_of
@@ -83,6 +84,24 @@ class Item(NamedTuple):
         return {name: text for name, text in found.items() if text}
 
 
+class Refused(NamedTuple):
+    """``texts`` are those of an Item; None where all of a document is refused."""
+
+    where: str
+    reason: str
+    texts: dict[str, str] | None
+
+
+def names_of(items):
+    """{key: name}; where several have one name, what they are of goes with it."""
+    counts = Counter(item.name for item in items)
+    return {item.key: item.name if counts[item.name] == 1 else with_item(item) for item in items}
+
+
+def with_item(item):
+    return f"{item.name[: LONGEST_TEXT - 1 - len(item.item)]} {item.item}"[:LONGEST_TEXT]
+
+
 def product_paths(index):
     """The paths of an index's documents that list images to download. Raises StreamError."""
     entries = section(index, "index", INDEX)
@@ -102,7 +121,7 @@ def is_index(document):
 
 
 def items_of(document):
-    """(the Items, [(where, reason)] of what is refused) of a document of products. Raises StreamError."""
+    """(the Items, [Refused]) of a document of products. Raises StreamError."""
     products = section(document, "products", PRODUCTS)
     stream = document.get("content_id")
     if not isinstance(stream, str) or not 1 <= len(stream) <= LONGEST_TEXT:
@@ -112,7 +131,7 @@ def items_of(document):
         try:
             item = item_of(stream, names, attributes)
         except StreamError as error:
-            refused.append((" ".join(names), str(error)))
+            refused.append(Refused(" ".join(names), str(error), attributes[0]))
         else:
             found += [item] if item else []
     return found, refused
@@ -165,21 +184,22 @@ def require_path(path):
     return path
 
 
-def chosen(items, archs, releases, is_latest_only):
-    """Those of the architectures and releases (any way they are named); of each product the newest version."""
+def is_wanted(texts, archs, releases):
+    """Whether what has these texts is of one of the architectures and releases, any way they are named."""
     wanted = {architecture_of(arch) or arch for arch in archs}
-    kept = [item for item in items if not wanted or item.architecture in wanted]
-    kept = [item for item in kept if not releases or set(releases) & releases_of(item)]
-    if not is_latest_only:
-        return kept
-    newest = {}
-    for item in kept:
+    arch = architecture_of(texts.get("arch")) or texts.get("arch")
+    return (not wanted or arch in wanted) and (not releases or bool(set(releases) & releases_of(texts)))
+
+
+def newest(items):
+    """Of each product the newest version's."""
+    versions = {}
+    for item in items:
         product = item.stream, item.product
-        newest[product] = max(newest.get(product, ""), item.version)
-    return [item for item in kept if item.version == newest[item.stream, item.product]]
+        versions[product] = max(versions.get(product, ""), item.version)
+    return [item for item in items if item.version == versions[item.stream, item.product]]
 
 
-def releases_of(item):
-    texts = item.texts
+def releases_of(texts):
     names = {texts.get(name) for name in ("release", "version", "release_title", "release_codename")}
     return names | set(texts.get("aliases", "").split(","))

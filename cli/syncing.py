@@ -1,5 +1,6 @@
 """``sync``: the images of a mirror, registered."""
 
+import errno
 import os
 from contextlib import nullcontext
 from functools import partial
@@ -9,13 +10,13 @@ import click
 from flask import current_app
 
 from cli import fetching, reading, screens
-from cli.client import FAILED, Failure, with_client
+from cli.client import FAILED, UNREACHABLE, Failure, with_client
 from cli.detecting import IMAGE
-from cli.fetching import FetchError
+from cli.fetching import FetchError, NoAnswer
 from cli.hashing import Hasher
 from cli.metering import metered
-from cli.recording import alone, is_public_by_default, synced_together
-from cli.streams import chosen
+from cli.recording import alone, is_public_by_default, synced_together, told
+from cli.streams import is_wanted, names_of, newest
 from cli.words import cleaned
 from locating import file_of, location_of
 
@@ -60,13 +61,26 @@ def sync_simplestreams(client, source, archs, releases, all_versions, folder, dr
       $ flask --app registry sync simplestreams mirror/ --arch amd64
     """
     is_public = is_public_by_default() if is_public is None else is_public
-    target = Path(os.path.realpath(folder)) if folder else None
+    target = require_folder(folder, dry_run) if folder else None
     with fetching.opened(source) as (mirror, path):
         sync_run = Sync(client, mirror, target, is_public, dry_run)
-        sync_run.take_in(path, lambda items: chosen(items, archs, releases, not all_versions))
+        sync_run.take_in(path, partial(is_wanted, archs=archs, releases=releases), all_versions)
     sync_run.sum_up()
     if any(sync_run.counts.get(word) for word in WRONG):
         click.get_current_context().exit(FAILED)
+
+
+def require_folder(folder, is_dry):
+    """The path of a folder that files can be fetched to. Raises UsageError."""
+    path = Path(os.path.realpath(folder))
+    try:
+        if not is_dry:
+            path.mkdir(parents=True, exist_ok=True)
+            if not os.access(path, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise click.BadParameter(f"{cleaned(folder)}: {error.strerror}.", param_hint="'--download'") from None
+    return path
 
 
 class Sync:
@@ -80,27 +94,33 @@ class Sync:
         self.is_dry = is_dry
         self.disk_formats = current_app.settings.api.disk_formats
         self.counts = {}
+        self.names = {}
 
-    def take_in(self, path, choose):
-        """All that ``choose`` picks of the items of the document at ``path``. Raises ClickException."""
+    def take_in(self, path, is_wanted, has_all_versions):
+        """What ``is_wanted``, by its texts, of the items of the document at ``path``. Raises ClickException."""
         try:
             items, refused = fetching.items_of(self.mirror, path)
+        except NoAnswer as error:
+            raise Failure(f"{error}.", UNREACHABLE) from None
         except FetchError as error:
             raise click.ClickException(f"{error}.") from None
-        for where, reason in refused:
-            self.tell(REFUSED, where, reason)
+        for where, reason, texts in refused:
+            if texts is None or is_wanted(texts):
+                self.tell(REFUSED, where, reason)
         is_local = not click.get_current_context().params.get("url")
         folders = [self.folder] if self.folder and self.folder.exists() else []
+        wanted = [item for item in items if is_wanted(item.texts)]
         with nullcontext() if self.is_dry else alone(is_local, folders):
-            self.take_in_items(items, choose)
+            self.take_in_items(items, wanted if has_all_versions else newest(wanted))
 
-    def take_in_items(self, items, choose):
+    def take_in_items(self, items, wanted):
         records = self.records({item.stream for item in items})
-        self.register_all([item for item in choose(items) if item.disk_format in self.disk_formats], records)
+        self.names = names_of(items)
+        self.register_all([item for item in wanted if item.disk_format in self.disk_formats], records)
         published = {item.key for item in items}
         for key, image in records.items():
             if key not in published:
-                self.tell(GONE, image["name"] or image["id"], "the mirror has it no longer")
+                self.tell(GONE, image["location"] or "", "the mirror has it no longer", image)
 
     def register_all(self, items, records):
         fetches = (self.folder or self.mirror.is_local) and not self.is_dry
@@ -108,10 +128,13 @@ class Sync:
         is_local = not click.get_current_context().params.get("url")
         with synced_together(is_local and not self.is_dry), metered("sync", total) as meter, Files(self) as files:
             for item in items:
+                image = records.get(item.key)
+                shown = image or {"name": self.names[item.key], "disk_format": item.disk_format}
                 try:
-                    self.tell(*self.register(item, records.get(item.key), files, meter))
+                    word, found = self.register(item, image, files, meter)
+                    self.tell(word, files.location(item), "", found or shown)
                 except (FetchError, OSError) as error:
-                    self.tell(BROKEN, item.name, getattr(error, "strerror", None) or str(error))
+                    self.tell(BROKEN, item.path, getattr(error, "strerror", None) or str(error), shown)
 
     def records(self, streams):
         """{key: record} of what was synced from these before."""
@@ -122,7 +145,7 @@ class Sync:
         return found
 
     def register(self, item, image, files, meter):
-        """(word, name, reason). Raises FetchError, OSError."""
+        """(word, the record if it was sent). Raises FetchError, OSError."""
         if image is not None and self.is_kept(item, image, files):
             facts = {}
         elif self.is_dry:
@@ -132,15 +155,15 @@ class Sync:
                 facts = files.facts(item, advance)
         facts = {"size": item.size, **({"checksum": item.md5} if item.md5 else {}), **facts}
         if image is None:
-            start = {"name": item.name, "status": "active", "container_format": "bare", "is_public": self.is_public}
-            values = {"disk_format": item.disk_format, **start, **facts, "properties": item.properties}
-            return self.send(ADDED, item, self.client.create, values)
+            start = {"name": self.names[item.key], "status": "active", "container_format": "bare"}
+            start |= {"is_public": self.is_public, "disk_format": item.disk_format, "properties": item.properties}
+            return ADDED, self.send(self.client.create, start | facts)
         # Name and words about it are left as somebody may have changed them.
         hashes = {name: item.properties[name] for name in ("os_hash_algo", "os_hash_value")}
         changes = changed(image, facts | {"properties": hashes})
         if not changes:
-            return UNCHANGED, item.name, ""
-        return self.send(UPDATED, item, partial(self.client.update, image["id"]), changes)
+            return UNCHANGED, image
+        return UPDATED, self.send(partial(self.client.update, image["id"]), changes)
 
     def is_kept(self, item, image, files):
         """Whether the record has a file already that is the item's, so that nothing need be fetched or said anew."""
@@ -152,21 +175,21 @@ class Sync:
             return True
         return location_of(path) == files.location(item) and has_size(path, item.size)
 
-    def send(self, word, item, call, values):
-        if not self.is_dry:
-            try:
-                call(values)
-            except Failure as failure:
-                if failure.exit_code != FAILED:
-                    raise
-                return BROKEN, item.name, failure.message
-        return word, item.name, values.get("location", "")
+    def send(self, call, values):
+        """The record, unless dry. Raises FetchError for what the registry refuses."""
+        if self.is_dry:
+            return None
+        try:
+            return call(values)
+        except Failure as failure:
+            if failure.exit_code != FAILED:
+                raise
+            raise FetchError(failure.message) from None
 
-    def tell(self, word, name, reason):
+    def tell(self, word, where, reason, image=None):
         self.counts[word] = self.counts.get(word, 0) + 1
         if word != UNCHANGED:
-            label = f"would be {word}" if self.is_dry and word in ALWAYS else word
-            screens.echo(f"{label:<9}  {cleaned(name)}{f': {cleaned(reason)}' if reason else ''}")
+            told(f"would be {word}" if self.is_dry and word in ALWAYS else word, where, image, reason)
 
     def sum_up(self):
         shown = [word for word in (*ALWAYS, GONE, *WRONG) if word in ALWAYS or self.counts.get(word)]

@@ -1,8 +1,11 @@
 """The regular files in folders, each once, whatever links lead to it."""
 
+import errno
 import os
 import stat
 from typing import NamedTuple
+
+NOWHERE = "is a link to nothing"
 
 
 class Entry(NamedTuple):
@@ -48,7 +51,7 @@ def walk(roots):
                 with os.scandir(path) as children:
                     waiting += [(child.path, False) for child in children]
         except OSError as error:
-            troubles.append((path, reason_of(error)))
+            troubles.append((path, NOWHERE if is_gone(path) and os.path.islink(path) else reason_of(error)))
     return once([*sorted(plain), *sorted(links)], troubles)
 
 
@@ -73,8 +76,6 @@ def is_gone(path):
     """Whether nothing is there; what cannot be looked at is not gone."""
     try:
         os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
     return False

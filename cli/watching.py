@@ -4,6 +4,8 @@ import time
 
 import click
 
+from cli import screens
+from cli.client import UNREACHABLE, Failure
 from cli.recording import FAILED
 from cli.walking import Found, is_gone, walk
 from words import counted
@@ -16,7 +18,7 @@ def watch(scan, interval):
     needs no service of the operating system, and works on network and container file systems, where those see nothing.
     """
     click.echo(f"watching {counted(len(scan.roots), 'path')}; Ctrl-C ends it", err=True)
-    before, done = {}, {}
+    before, done, is_told = {}, {}, False
     try:
         while True:
             found = walk(scan.roots)
@@ -24,24 +26,35 @@ def watch(scan, interval):
             settled = {path for path, signature in now.items() if before.get(path) == signature != done.get(path)}
             gone = [path for path in done if path not in now and path not in before and is_gone(path)]
             if settled or gone:
-                look(scan, found, settled, done, None if not done else gone)
-            for path in gone:
-                done.pop(path, None)
+                is_told = look(scan, found, settled, done, None if not done else gone, is_told)
             before = now
             time.sleep(interval)
     except KeyboardInterrupt:
         click.echo("stopped", err=True)
 
 
-def look(scan, found, settled, done, gone):
-    """Of ``found`` only what has settled; ``done`` notes what need not be looked at again."""
+def look(scan, found, settled, done, gone, is_told):
+    """Of ``found`` only what has settled; ``done`` notes what need not be looked at again.
+
+    Returns whether the registry cannot be reached, which is told once: all comes again at the next look.
+    """
     part = Found(
         [entry for entry in found.entries if entry.path in settled],
         [trouble for trouble in found.troubles if trouble[0] in settled],
         [],
     )
-    outcomes = scan.take_in(part, gone)
+    try:
+        outcomes = scan.take_in(part, gone)
+    except Failure as failure:
+        if failure.exit_code != UNREACHABLE:
+            raise
+        if not is_told:
+            screens.echo(f"{failure.message} Files wait until it answers.", err=True)
+        return True
     now = {entry.path: entry.signature for entry in part.entries} | dict(part.troubles)
     # What changed while it was read comes again when it has settled.
     again = {path for path, outcome in outcomes.items() if outcome.word == FAILED and path not in dict(part.troubles)}
     done |= {path: signature for path, signature in now.items() if path not in again}
+    for path in gone or ():
+        done.pop(path, None)
+    return False

@@ -2,6 +2,7 @@
 
 import os
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,68 @@ def test_what_begins_like_a_format_and_is_broken_is_refused(tmp_path):
 
     assert detected(path, formats=(*FORMATS, "vhdx")).verdict == REFUSED
     assert "begins like vhdx, and is broken" in detected(path).reason
+
+
+def test_a_vmdk_that_names_its_file_in_any_letters_is_refused(tmp_path):
+    path = make(tmp_path / "größe.vmdk", "vmdk", "subformat=monolithicFlat")
+
+    assert "größe-flat.vmdk" in path.read_text(encoding="utf-8")
+    assert detected(path).verdict == REFUSED
+    assert detected(path).reason.startswith("is a vmdk that may name other files (a descriptor)")
+
+
+WHOLE = {
+    **{f"qcow2 {option or 'plain'}": ("qcow2", option) for option in ("", "compat=0.10", "cluster_size=512")},
+    "qcow2 metadata": ("qcow2", "preallocation=metadata"),
+    "qcow2 full": ("qcow2", "preallocation=full"),
+    "vmdk": ("vmdk", ""),
+    "vmdk stream": ("vmdk", "subformat=streamOptimized"),
+    "vdi": ("vdi", ""),
+    "vdi static": ("vdi", "static=on"),
+    "vhd": ("vpc", ""),
+}
+
+
+@pytest.mark.parametrize(("kind", "option"), WHOLE.values(), ids=WHOLE)
+def test_an_image_that_is_cut_short_is_refused_and_a_whole_one_is_not(tmp_path, kind, option):
+    # Its end is within a cluster, a grain and a block of every format.
+    source = make_raw(tmp_path / "source.raw", 5 * MEBIBYTE + 4096)
+    path = convert(source, tmp_path / "image", kind, *([option] if option else []))
+    size = path.stat().st_size
+
+    assert detected(path).verdict == IMAGE
+    for length in (size * 3 // 4, size // 2, 300):
+        os.truncate(path, length)
+        assert detected(path).verdict == REFUSED, length
+        assert detected(path).reason.startswith("is cut short: its header speaks of ")
+        assert detected(path).reason.endswith(f" bytes, and it has {length}")
+
+
+def test_what_was_written_compressed_or_has_snapshots_or_was_resized_is_whole(tmp_path):
+    source = make_raw(tmp_path / "source.raw", 5 * MEBIBYTE + 4096)
+    packed = tmp_path / "packed"
+    subprocess.run(["qemu-img", "convert", "-c", "-O", "qcow2", source, packed], check=True)
+    kept = convert(source, tmp_path / "kept", "qcow2")
+    for command in (["snapshot", "-c", "one", kept], ["resize", "-q", kept, "9G"], ["snapshot", "-c", "two", kept]):
+        subprocess.run(["qemu-img", *command], check=True)
+
+    assert [detected(path).verdict for path in (packed, kept)] == [IMAGE, IMAGE]
+    os.truncate(packed, packed.stat().st_size - 1024)
+    assert detected(packed).verdict == REFUSED
+
+
+def test_a_disc_or_a_disk_that_is_cut_short_is_refused(tmp_path):
+    extra = make_raw(tmp_path / "extra", 3 * MEBIBYTE)
+    disc = make_iso(tmp_path / "disc", "-partition_offset", "16", "-append_partition", "2", "0xef", extra)
+    header = b"EFI PART".ljust(32, b"\0") + struct.pack("<Q", 8 * MEBIBYTE // 512 - 1)
+    disk = make_disk(tmp_path / "disk", partition_table(0xEE, 1, 0xFFFFFFFF) + header)
+    assert [detected(path).verdict for path in (disc, disk)] == [IMAGE, IMAGE]
+
+    for path in (disc, disk):
+        os.truncate(path, path.stat().st_size // 2)
+
+    assert [detected(path).verdict for path in (disc, disk)] == [REFUSED, REFUSED]
+    assert detected(disk).reason == "is cut short: its header speaks of 8388608 bytes, and it has 4194304"
 
 
 def luks(payload_sectors=0):

@@ -197,6 +197,18 @@ def test_rebuild_renders_documents_anew_under_another_etag(run, make_client, cat
         assert shown.json["image"] == image
 
 
+def test_a_rebuild_of_a_database_that_is_locked_says_so_in_one_line(run, catalogue, database_path):
+    alter(database_path, "UPDATE image SET document = 'x', shelf = 0")
+
+    with closing(sqlite3.connect(database_path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        code, _, errors = run("check", "--rebuild", database__busy_timeout=0)
+
+    assert code == 1
+    assert errors.splitlines()[-1].startswith("Error: The database is ")
+    assert "Traceback" not in errors
+
+
 def test_rebuild_trusts_rows_only_when_told_so(run, make_client, catalogue, database_path):
     alter(database_path, "UPDATE image SET name = 'other' WHERE name = 'full'")
     alter(database_path, "UPDATE member SET can_share = 0")

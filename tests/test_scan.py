@@ -45,8 +45,8 @@ def scan(folder):
     def run(*arguments, **variables):
         code, output, errors = folder.run("scan", "images", *arguments, **variables)
         assert "Traceback" not in errors
-        lines = [line.removeprefix("would be ").split(maxsplit=1) for line in output.splitlines()]
-        told = {rest.partition(": ")[0]: [word, rest.partition(": ")[2]] for word, rest in lines}
+        lines = [line.split("\t") for line in output.split("\n")[:-1]]
+        told = {path: [word.removeprefix("would be "), reason] for word, _, path, _, _, reason in lines}
         return code, {path.rpartition("/images/")[2]: what for path, what in told.items()}, errors.splitlines()
 
     return run
@@ -214,9 +214,10 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(folder, scan, images
     code, output, _ = folder.run("scan", "images", "--dry-run", "--mark-missing")
 
     assert code == 0
-    told = sorted(line for line in output.splitlines() if line.startswith("would"))
-    assert told == [f"would be added  {images}/new.raw: raw, new", f"would be updated  {changed}"]
-    assert f"missing    {gone}" in output
+    told = {words[2]: [words[0], *words[3:]] for words in (line.split("\t") for line in output.splitlines())}
+    assert told[f"{images}/new.raw"] == ["would be added", "raw", "new", ""]
+    assert told[str(changed)] == ["would be updated", "raw", "changed", ""]
+    assert told[str(gone)][0] == "missing"
     assert folder.get("list", "--json") == before
 
 
@@ -271,6 +272,68 @@ def test_each_file_and_folder_counts_once_whatever_leads_to_it(scan, images, tmp
     assert scan()[1:] == ({}, ["0 added, 0 updated, 2 unchanged, 2 no images"])
 
 
+def test_a_file_that_is_registered_is_not_registered_again_under_what_links_to_it(folder, images, scan, tmp_path):
+    for name in ("store", "hard"):
+        (tmp_path / name).mkdir()
+    path = make_raw(tmp_path / "store" / "a.raw")
+    (images / "soft.raw").symlink_to(path)
+    (images / "up").symlink_to("../store")
+    make_raw(images / "b.raw")
+    (tmp_path / "hard" / "c.raw").hardlink_to(path)
+    folder.get("scan", "store")
+    folder.get("create", "--file", images / "b.raw")
+    (tmp_path / "store" / "images").symlink_to(images)
+
+    assert [scan()[2], folder.run("scan", "hard")[2], folder.run("scan", "store")[2]] == [
+        ["0 added, 0 updated, 2 unchanged, 1 no images"],
+        "0 added, 0 updated, 1 unchanged\n",
+        "0 added, 0 updated, 2 unchanged, 1 no images\n",
+    ]
+    grow(path)
+    assert [word for word, _ in folder_told(folder, "scan", "hard")] == ["updated"]
+    assert set(records(folder)) == {"a.raw", "b.raw"}
+
+
+def folder_told(folder, *arguments):
+    """[(word, path)]"""
+    return [tuple(line.split("\t")[:3:2]) for line in folder.get(*arguments).splitlines()]
+
+
+def test_a_file_that_is_named_is_told_of_whatever_it_is(folder, images):
+    path = images / "notes.txt"
+    path.write_text("no image")
+
+    code, output, errors = folder.run("scan", path)
+
+    assert (code, errors) == (0, "0 added, 0 updated, 0 unchanged, 1 no images\n")
+    assert output == f"none\t\t{path}\t\t\thas no format that is known\n"
+
+
+def test_no_name_speaks_to_the_terminal_and_none_forges_a_line(folder, images):
+    for number, name in enumerate(["esc\x1b[31mred.raw", "new\nline.raw", "a\ttab.raw"]):
+        make_raw(images / name, 4096 + number)
+
+    shown = folder.get("scan", "images", FORCE_COLOR="1", NO_COLOR="1")
+
+    lines = sorted(shown.splitlines())
+    assert "\x1b" not in shown
+    assert [line.rpartition(": ")[2] for line in lines] == [r"raw, a\ttab", r"raw, esc\x1b[31mred", r"raw, new\nline"]
+    assert all(len(line.split("\t")) == 6 for line in folder.get("scan", "images", "--verbose").splitlines())
+
+
+def test_files_of_the_same_content_are_told_of_in_few_words(folder, images, scan):
+    for number in range(25):
+        (images / f"{number:02}.raw").write_bytes(b"the same")
+        for letter in "ab":
+            (images / f"{letter}{number:02}.raw").write_bytes(b"%d" % number)
+
+    lines = scan()[2][1:]
+
+    assert len(lines) == 21
+    assert lines[0].endswith("19.raw, and 5 more")
+    assert lines[-1] == "the same content: 6 more times"
+
+
 def test_pipes_sockets_and_what_leads_nowhere_hold_nothing_up(scan, images):
     os.mkfifo(images / "pipe.raw")
     (images / "nowhere.raw").symlink_to("missing")
@@ -280,9 +343,9 @@ def test_pipes_sockets_and_what_leads_nowhere_hold_nothing_up(scan, images):
 
     code, told, _ = scan()
 
-    assert code == 1
+    assert code == 0
     assert told["disk.raw"][0] == "added"
-    assert {name for name, (word, _) in told.items() if word == "failed"} == {"nowhere.raw", "self.raw"}
+    assert told["nowhere.raw"] == told["self.raw"] == ["skipped", "is a link to nothing"]
 
 
 def test_a_folder_that_cannot_be_read_is_told_and_the_others_are_scanned(scan, images):
@@ -443,11 +506,37 @@ def started(folder):
             process.communicate()
 
 
+def added(process):
+    """The path on the next line of a scan that runs."""
+    word, _, path, *_ = process.stdout.readline().split("\t")
+    assert word == "added"
+    return path
+
+
+def test_watching_outlives_a_server_that_is_gone_for_a_while(images, started, start_server):
+    server = start_server()
+    make_raw(images / "first.raw")
+    process = started("--watch", "--interval", "0.2", "--url", server.url)
+    assert process.stderr.readline().startswith("watching")
+    assert added(process) == f"{images}/first.raw"
+
+    assert server.stop()
+    make_raw(images / "second.raw")
+    assert process.stderr.readline().endswith(" Files wait until it answers.\n")
+    again = start_server(port=server.port)
+    assert added(process) == f"{images}/second.raw"
+
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=60)[1]
+    assert (process.returncode, errors) == (0, "stopped\n2 added, 0 updated, 0 unchanged\n")
+    assert again.request("GET", "/images")[0] == 200
+
+
 def test_watching_registers_a_file_when_it_has_stopped_changing(folder, images, started):
     there = make_raw(images / "there.raw")
     slow, is_over = images / "slow.raw", threading.Event()
     process = started("--watch", "--interval", "1")
-    assert process.stdout.readline() == f"added      {there}: raw, there\n"
+    assert added(process) == str(there)
 
     def write():
         with slow.open("wb") as file:
@@ -459,17 +548,17 @@ def test_watching_registers_a_file_when_it_has_stopped_changing(folder, images, 
     writer = threading.Thread(target=write)
     writer.start()
     make_raw(images / "quick.raw")
-    first = process.stdout.readline()  # it comes while the other one still changes
+    first = added(process)  # it comes while the other one still changes
     is_over.set()
     writer.join()
-    second = process.stdout.readline()
+    second = added(process)
     there.unlink()
     third = process.stdout.readline()
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
 
-    assert (first, second) == (f"added      {images}/quick.raw: raw, quick\n", f"added      {slow}: raw, slow\n")
-    assert third.startswith(f"missing    {there}: ")
+    assert (first, second) == (f"{images}/quick.raw", str(slow))
+    assert third.split("\t")[::2][:2] == ["missing", str(there)]
     assert (process.returncode, output) == (0, "")
     assert errors.splitlines()[-2:] == ["stopped", "3 added, 0 updated, 0 unchanged, 1 missing"]
     assert folder.run("verify")[2] == "2 ok, 1 missing\n"
@@ -499,7 +588,7 @@ def test_what_only_looks_waits_for_nobody(folder, images, scan):
     code, told, _ = scan("--dry-run")
     os.close(other)
 
-    assert (code, told) == (0, {"a.raw": ["added", "raw, a"]})
+    assert (code, told) == (0, {"a.raw": ["added", ""]})
 
 
 def test_ctrl_c_ends_a_scan_at_once_and_what_was_registered_stays(folder, images, started):

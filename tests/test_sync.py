@@ -9,6 +9,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from conftest import free_port
 from mirrors import INCUS, UBUNTU, incus_product, publish, serving, ubuntu_product
 
 from cli.fetching import FetchError, Mirror, divided
@@ -192,10 +193,65 @@ def test_a_folder_is_a_mirror_whose_files_are_checked(folder, ubuntu, root, sync
 
     assert (code, summary) == (1, "1 added, 0 updated, 0 unchanged, 1 failed")
     assert records(folder)[AMD64]["location"] == f"file://{root}/{DISK}"
-    assert lines[1] == "failed     ubuntu-noble-24.04-arm64-server-20251113: is not what the index says"
+    arm64 = ("", DISK.replace("amd64", "arm64"), "qcow2", AMD64.replace("amd64", "arm64"))
+    assert lines[1].split("\t") == ["failed", *arm64, "is not what the index says"]
     (root / DISK.replace("amd64", "arm64")).unlink()
-    assert sync(root)[1] == ["failed     ubuntu-noble-24.04-arm64-server-20251113: its file is not in the folder"]
+    assert [line.split("\t") for line in sync(root)[1]] == [["failed", *arm64, "its file is not in the folder"]]
     assert sync(root / "streams/v1/index.json", "--arch", "amd64")[2] == "0 added, 0 updated, 1 unchanged"
+
+
+def test_images_of_one_version_have_a_name_each(folder, root, sync):
+    product = ubuntu_product(root, {"20251113": qcow2(2)})
+    version = product["versions"]["20251113"]
+    del version["pubname"]
+    disk = version["items"]["disk1.img"]
+    version["items"] |= {"uefi1.img": disk | {"ftype": "uefi1.img"}, "disk.img": disk | {"ftype": "disk.img"}}
+    publish(root, UBUNTU, {"com.ubuntu.cloud:server:24.04:amd64": product})
+
+    sync(root)
+
+    start = "ubuntu 24.04 LTS amd64 20251113"
+    assert set(records(folder)) == {f"{start} disk1.img", f"{start} uefi1.img", f"{start} disk.img"}
+
+
+def test_what_is_not_wanted_is_not_refused_either(ubuntu, root, sync):
+    spoil(root, sha256="abc")
+
+    assert sync(root, "--arch", "arm64")[::2] == (0, "1 added, 0 updated, 0 unchanged")
+    assert sync(root, "--arch", "amd64")[0] == 1
+
+
+def test_a_folder_that_cannot_be_used_is_told_once(folder, ubuntu, mirror):
+    (folder.path / "file").touch()
+
+    code, output, errors = folder.run("sync", "simplestreams", mirror[0], "--download", "file/kept")
+
+    assert (code, output) == (2, "")
+    assert errors.endswith("Error: Invalid value for '--download': file/kept: Not a directory.\n")
+
+
+def test_a_mirror_that_is_not_there_is_named_and_has_its_own_exit_code(sync):
+    url = f"http://127.0.0.1:{free_port()}"
+
+    code, lines, error = sync(url)
+
+    assert (code, lines) == (5, [])
+    assert error.startswith(f"Error: {url}/streams/v1/index.json: ")
+
+
+def test_what_is_fetched_may_be_read_by_whom_the_umask_lets_and_leaves_another_syncs_part_alone(
+    ubuntu, mirror, sync, tmp_path
+):
+    path = tmp_path / "kept" / DISK
+    path.parent.mkdir(parents=True)
+    part = path.with_name(f".{path.name}.7.part")
+    part.write_text("another's")
+
+    assert sync(mirror[0], "--arch", "amd64", "--download", "kept")[0] == 0
+    umask = os.umask(0o22)
+    os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask
+    assert {each.name for each in path.parent.iterdir()} == {path.name, part.name}
 
 
 # What mirrors should not do

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import orjson
 
+import frames
 from documents import (
     CHANGE_COLUMNS,
     DERIVED,
@@ -83,7 +84,7 @@ class Fault(NamedTuple):
 def connect(path):
     """A connection that reads ``path``, and changes it only where an earlier process left its log behind."""
     mode = "rw" if os.access(path, os.W_OK) and os.access(os.path.dirname(path) or ".", os.W_OK) else "ro"
-    log = f"{path}-wal"
+    log = frames.log_of(path)
     if mode == "ro" and not (os.path.exists(log) and os.path.getsize(log)):
         mode = "ro&immutable=1"
     connection = sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True, isolation_level=None)
@@ -116,7 +117,7 @@ def ends_of(path):
         header = file.read(100)
         size = os.fstat(file.fileno()).st_size
     try:
-        return header, size, os.path.getsize(f"{path}-wal") > 0
+        return header, size, os.path.getsize(frames.log_of(path)) > 0
     except FileNotFoundError:
         return header, size, False
 
@@ -125,7 +126,7 @@ def file_faults(path, versions, show=lambda done: None):
     """Fault by Fault, of one snapshot, in bounded memory. ``versions`` are the migrations' names that we know;
     ``show`` is told how many images have been looked at.
     """
-    fault = file_fault(path)
+    fault = file_fault(path) or frames.log_fault(path)
     if fault:
         yield Fault(fault)
         return
@@ -332,7 +333,9 @@ def index_faults(connection):
 
 
 def count_images(path):
-    """How many there are, or None where that cannot be told."""
+    """How many there are, or None where that cannot be told, or a look would end the log at its damage."""
+    if frames.log_fault(path):
+        return None
     try:
         with closing(connect(path)) as connection:
             return connection.execute("SELECT count(*) FROM image").fetchone()[0]

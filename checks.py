@@ -122,8 +122,8 @@ def ends_of(path):
         return header, size, False
 
 
-def file_faults(path, versions, show=lambda done: None):
-    """Fault by Fault, of one snapshot, in bounded memory. ``versions`` are the migrations' names that we know;
+def file_faults(path, schemas, show=lambda done: None):
+    """Fault by Fault, of one snapshot, in bounded memory. ``schemas`` are migrations.Schemas;
     ``show`` is told how many images have been looked at.
     """
     fault = file_fault(path) or frames.log_fault(path)
@@ -134,7 +134,7 @@ def file_faults(path, versions, show=lambda done: None):
     try:
         connection = connect(path)
         connection.execute("BEGIN")
-        faults = [*structure_faults(connection), *version_faults(connection, versions)]
+        faults = [*structure_faults(connection), *version_faults(connection, schemas)]
         yield from faults or record_faults(connection, show)
     except sqlite3.DatabaseError as error:
         is_damaged = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -159,12 +159,30 @@ def structure_faults(connection):
         yield Fault(f"is damaged: a row of {table} belongs to no row of {parent}")
 
 
-def version_faults(connection, versions):
+def version_faults(connection, schemas):
     applied = [name for (name,) in connection.execute("SELECT name FROM schema_migration ORDER BY name")]
-    if unknown := sorted({*applied} - {*versions}):
-        yield Fault(f"was written by a newer version ({unknown[-1]}); this one knows up to {versions[-1]}")
-    elif missing := sorted({*versions} - {*applied}):
+    if unknown := sorted({*applied} - {*schemas.versions}):
+        yield Fault(f"was written by a newer version ({unknown[-1]}); this one knows up to {schemas.versions[-1]}")
+        return
+    yield from schema_faults(schema_of(connection), schemas.of(applied[-1]) if applied else {})
+    if missing := sorted({*schemas.versions} - {*applied}):
         yield Fault(f"is of an older version, without {missing[0]}: the next start of the server brings it up")
+
+
+def schema_of(connection):
+    """{(kind, name): (its table, the statement that makes it)}; the tables of FTS5 are the index of words' matter."""
+    query = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'search%'"
+    return {(kind, name): (table, sql) for kind, name, table, sql in connection.execute(query)}
+
+
+def schema_faults(found, expected):
+    """What is missing or other than the migrations make it; what others have added is theirs."""
+    for (kind, name), made in expected.items():
+        of = "" if kind == "table" else f" of {made[0]}"
+        if (kind, name) not in found:
+            yield Fault(f"the {kind} {name}{of} is missing")
+        elif found[kind, name] != made:
+            yield Fault(f"the {kind} {name}{of} is not what the migrations make")
 
 
 def record_faults(connection, show=lambda done: None):

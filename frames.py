@@ -2,7 +2,6 @@
 
 import os
 import struct
-from itertools import count
 
 HEADER, FRAME, INDEX = struct.Struct(">8I"), struct.Struct(">6I"), struct.Struct("=12I")
 FORMAT = 3007000
@@ -10,9 +9,9 @@ ORDERS = {0x377F0682: "<", 0x377F0683: ">"}  # the magic numbers: in which order
 WORD = 2**32 - 1
 READ_AT_ONCE = 1024 * 1024
 
-# SQLite ends a log at the first frame that does not fit, as a loss of power leaves one, and says nothing. What no loss of
-# power leaves, since each commit is synced before the index counts it and before the next begins: a frame that goes on
-# from a commit beyond, and fewer frames than the index (the -shm file) counts.
+# SQLite ends a log at the first frame that does not fit, as a loss of power leaves one, and says nothing. What no loss
+# of power leaves, since each commit is synced before the index counts it and before the next begins: a frame that goes
+# on from a commit beyond, and fewer frames than the index (the -shm file) counts.
 
 
 def log_of(path):
@@ -29,9 +28,12 @@ def log_fault(path):
     """What is wrong with the log of the database ``path``, or None. Who opens the database ends a log at its damage."""
     if os.path.exists(unsynced_mark_of(path)):
         return None
-    found = damage_of(path)
-    while found != (again := found and damage_of(path)):  # another process writes
-        found = again
+    try:
+        found = damage_of(path)
+        while found != (again := found and damage_of(path)):  # another process writes
+            found = again
+    except FileNotFoundError:
+        return None
     if found is None:
         return None
     name = os.path.basename(log_of(path))
@@ -41,11 +43,7 @@ def log_fault(path):
 def damage_of(path):
     """(the log's header, the byte where it breaks off), if a commit beyond that was on the disk; else None."""
     salts_of_index, counted = counted_in(f"{os.path.realpath(path)}-shm")  # before the log, which grows
-    try:
-        file = open(log_of(path), "rb")
-    except FileNotFoundError:
-        return None
-    with file:
+    with open(log_of(path), "rb") as file:
         header = file.read(HEADER.size)
         if not is_header(header):
             return (header, 0) if any(map(any, iter(lambda: file.read(READ_AT_ONCE), b""))) else None
@@ -57,12 +55,9 @@ def damage_of(path):
 def break_in(file, header, counted):
     """Where the log's frames break off, of which the index has ``counted`` so many; None if nothing is behind."""
     magic, _, page_size, _, *salts, first, second = HEADER.unpack(header)
+    size, place, number = FRAME.size + page_size, HEADER.size, 0
     broken, before, is_commit = None, (first, second), False
-    for number in count():
-        frame = file.read(FRAME.size + page_size)
-        place = HEADER.size + number * (FRAME.size + page_size)
-        if len(frame) < FRAME.size + page_size:
-            return place if broken is None and number < counted else None
+    while len(frame := file.read(size)) == size:
         _, pages, *salts_of_frame, first, second = FRAME.unpack_from(frame)
         is_asked = salts_of_frame == salts and (broken is None or is_commit)
         fits = is_asked and checksum(ORDERS[magic], frame[:8] + frame[FRAME.size :], before) == (first, second)
@@ -71,6 +66,8 @@ def break_in(file, header, counted):
         if (broken is not None and fits) or (not fits and number < counted):
             return broken
         before, is_commit = (first, second), salts_of_frame == salts and pages > 0
+        place, number = place + size, number + 1
+    return place if broken is None and number < counted else None
 
 
 def is_header(header):
@@ -81,7 +78,7 @@ def is_header(header):
 
 
 def counted_in(index):
-    """(salts, how many of the log's frames are committed), by the index's header where that is whole; else (None, 0)."""
+    """(salts, how many frames of the log are committed), by the index's header where that is whole, else (None, 0)."""
     try:
         with open(index, "rb") as file:
             header, copy = file.read(INDEX.size), file.read(INDEX.size)

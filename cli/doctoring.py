@@ -153,7 +153,7 @@ def found_faults(path):
         return [fault] if fault else []
     faults = []
     try:
-        for fault in checks.file_faults(path, migrations.versions()):
+        for fault in checks.file_faults(path, migrations.Schemas()):
             faults.append(fault.text)
             if len(faults) > MOST_FAULTS:
                 return [*faults[:MOST_FAULTS], "… and more: check tells all"]

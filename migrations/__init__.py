@@ -112,6 +112,19 @@ def versions() -> list[str]:
     return sorted(path.stem for path in SCRIPTS.glob("[0-9]*.py"))
 
 
+class Schemas:
+    """What the scripts make: their names, ``versions``, and the schema as of one of them."""
+
+    def __init__(self):
+        self.versions = versions()
+
+    def of(self, version: str) -> dict:
+        """As checks.schema_of has it."""
+        with SqliteDatabase(":memory:") as database:
+            run(database, version)
+            return checks.schema_of(database.connection())
+
+
 def run(database: SqliteDatabase, target: str | None = None) -> list[str]:
     """Apply the scripts up to ``target``, or all. Raises Refusal where the file knows a script that we do not."""
     runner = Runner(database, str(SCRIPTS))

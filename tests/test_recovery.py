@@ -106,9 +106,9 @@ BEHIND_ITS_BACK = {
     "UPDATE schema_migration SET name = '9999_next' WHERE id = 5": "was written by a newer version (9999_next)",
     "DELETE FROM schema_migration WHERE id = 5": "is of an older version, without 0005_tokens",
     "PRAGMA application_id = 1": "is another application's SQLite database",
-    "DROP INDEX image_by_name": "the index image_by_name of image is missing",
+    "DROP INDEX image_by_name": "the index image_by_name of image",
     "DROP TRIGGER words_changed": "the trigger words_changed of words is missing",
-    "DROP TRIGGER image_removed": "the trigger image_removed of image is missing",
+    "DROP TRIGGER image_removed": "the trigger image_removed of image",
     "DROP TABLE location": "the table location is missing",
     "ALTER TABLE member ADD COLUMN more": "the table member is not what the migrations make",
 }

@@ -169,8 +169,14 @@ def version_faults(connection, schemas):
         yield Fault(f"is of an older version, without {missing[0]}: the next start of the server brings it up")
 
 
+def show_odd_bytes(connection):
+    """Bytes that are no UTF-8 are shown as such, not stumbled over."""
+    connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+
+
 def schema_of(connection):
     """{(kind, name): (its table, the statement that makes it)}; the tables of FTS5 are the index of words' matter."""
+    show_odd_bytes(connection)
     query = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'search%'"
     return {(kind, name): (table, sql) for kind, name, table, sql in connection.execute(query)}
 
@@ -187,8 +193,7 @@ def schema_faults(found, expected):
 
 def record_faults(connection, show=lambda done: None):
     """What does not hold of each image, its properties, locations and members."""
-    # Bytes that are no UTF-8 are shown as such, not stumbled over.
-    connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+    show_odd_bytes(connection)
     images = connection.execute("SELECT * FROM image ORDER BY pk")
     names = [column[0] for column in images.description]
     followers = [

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import orjson
 
+import frames
 from documents import (
     CHANGE_COLUMNS,
     DERIVED,
@@ -83,7 +84,7 @@ class Fault(NamedTuple):
 def connect(path):
     """A connection that reads ``path``, and changes it only where an earlier process left its log behind."""
     mode = "rw" if os.access(path, os.W_OK) and os.access(os.path.dirname(path) or ".", os.W_OK) else "ro"
-    log = f"{path}-wal"
+    log = frames.log_of(path)
     if mode == "ro" and not (os.path.exists(log) and os.path.getsize(log)):
         mode = "ro&immutable=1"
     connection = sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True, isolation_level=None)
@@ -116,16 +117,16 @@ def ends_of(path):
         header = file.read(100)
         size = os.fstat(file.fileno()).st_size
     try:
-        return header, size, os.path.getsize(f"{path}-wal") > 0
+        return header, size, os.path.getsize(frames.log_of(path)) > 0
     except FileNotFoundError:
         return header, size, False
 
 
-def file_faults(path, versions, show=lambda done: None, *, is_brief=False):
-    """Fault by Fault, of one snapshot, in bounded memory. ``versions`` are the migrations' names that we know;
+def file_faults(path, schemas, show=lambda done: None, *, is_brief=False):
+    """Fault by Fault, of one snapshot, in bounded memory. ``schemas`` are migrations.Schemas;
     ``show`` is told how many images have been looked at. ``is_brief`` looks only at whose file it is, and its version.
     """
-    fault = file_fault(path)
+    fault = file_fault(path) or frames.log_fault(path)
     if fault:
         yield Fault(fault)
         return
@@ -135,7 +136,7 @@ def file_faults(path, versions, show=lambda done: None, *, is_brief=False):
         connection.execute("BEGIN")
         faults = [*owner_faults(connection)] or [
             *(() if is_brief else structure_faults(connection)),
-            *version_faults(connection, versions),
+            *version_faults(connection, schemas),
         ]
         yield from faults or (() if is_brief else record_faults(connection, show))
     except sqlite3.DatabaseError as error:
@@ -163,18 +164,41 @@ def structure_faults(connection):
         yield Fault(f"is damaged: a row of {table} belongs to no row of {parent}")
 
 
-def version_faults(connection, versions):
+def version_faults(connection, schemas):
     applied = [name for (name,) in connection.execute("SELECT name FROM schema_migration ORDER BY name")]
-    if unknown := sorted({*applied} - {*versions}):
-        yield Fault(f"was written by a newer version ({unknown[-1]}); this one knows up to {versions[-1]}")
-    elif missing := sorted({*versions} - {*applied}):
+    if unknown := sorted({*applied} - {*schemas.versions}):
+        yield Fault(f"was written by a newer version ({unknown[-1]}); this one knows up to {schemas.versions[-1]}")
+        return
+    yield from schema_faults(schema_of(connection), schemas.of(applied[-1]) if applied else {})
+    if missing := sorted({*schemas.versions} - {*applied}):
         yield Fault(f"is of an older version, without {missing[0]}: the next start of the server brings it up")
+
+
+def show_odd_bytes(connection):
+    """Bytes that are no UTF-8 are shown as such, not stumbled over."""
+    connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+
+
+def schema_of(connection):
+    """{(kind, name): (its table, the statement that makes it)}; the tables of FTS5 are the index of words' matter."""
+    show_odd_bytes(connection)
+    query = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'search%'"
+    return {(kind, name): (table, sql) for kind, name, table, sql in connection.execute(query)}
+
+
+def schema_faults(found, expected):
+    """What is missing or other than the migrations make it; what others have added is theirs."""
+    for (kind, name), made in expected.items():
+        of = "" if kind == "table" else f" of {made[0]}"
+        if (kind, name) not in found:
+            yield Fault(f"the {kind} {name}{of} is missing")
+        elif found[kind, name] != made:
+            yield Fault(f"the {kind} {name}{of} is not what the migrations make")
 
 
 def record_faults(connection, show=lambda done: None):
     """What does not hold of each image, its properties, locations and members."""
-    # Bytes that are no UTF-8 are shown as such, not stumbled over.
-    connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+    show_odd_bytes(connection)
     images = connection.execute("SELECT * FROM image ORDER BY pk")
     names = [column[0] for column in images.description]
     followers = [
@@ -337,7 +361,9 @@ def index_faults(connection):
 
 
 def count_images(path):
-    """How many there are, or None where that cannot be told."""
+    """How many there are, or None where that cannot be told, or a look would end the log at its damage."""
+    if frames.log_fault(path):
+        return None
     try:
         with closing(connect(path)) as connection:
             return connection.execute("SELECT count(*) FROM image").fetchone()[0]

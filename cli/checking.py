@@ -83,7 +83,7 @@ def look(path, called=None):
             if done % SHOWN_EVERY == 0:
                 bar(done, done)
 
-        for fault in checks.file_faults(path, migrations.versions(), show):
+        for fault in checks.file_faults(path, migrations.Schemas(), show):
             found.show(called or path, fault)
         bar(found.images, found.images)
     return found

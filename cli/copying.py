@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 import checks
+import frames
 from cli.checking import look
 from cli.files import part_of
 from cli.progress import progress_bar
@@ -45,8 +46,10 @@ def require_free(name, database_path, force):
 def copied(source, target):
     """A copy of ``source`` beside ``target``, for its owner only, synced at the end of copying, removed if still there.
 
-    Raises OSError.
+    Raises OSError, and ClickException for a source whose log is damaged.
     """
+    if fault := frames.log_fault(source):
+        raise click.ClickException(f"{source}: {fault}.")
     part = part_of(target)
     try:
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))

@@ -187,7 +187,7 @@ def found_faults(path):
     faults = []
     try:
         is_large = os.path.getsize(path) > migrations.CHECKED_BYTES
-        for fault in checks.file_faults(path, migrations.versions(), is_brief=is_large):
+        for fault in checks.file_faults(path, migrations.Schemas(), is_brief=is_large):
             faults.append(fault.text)
             if len(faults) > MOST_FAULTS:
                 return [*faults[:MOST_FAULTS], "… and more: check tells all"]

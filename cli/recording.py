@@ -11,6 +11,7 @@ import click
 from flask import current_app
 
 import database
+import frames
 from cli import copying, screens
 from cli.client import FAILED as FAILURE
 from cli.client import Failure
@@ -273,14 +274,18 @@ def synced_together(is_local):
     if not is_local:
         yield
         return
+    path = current_app.settings.database.path
+    log, mark = Path(frames.log_of(path)), Path(frames.unsynced_mark_of(path))
+    mark.touch(0o600)
+    copying.sync_folder(mark)
     database.execute("PRAGMA synchronous = normal", ())
     try:
         yield
     finally:
         database.execute("PRAGMA synchronous = full", ())
-        log = Path(f"{current_app.settings.database.path}-wal")
         if log.exists():
             copying.sync(log)
+        mark.unlink(missing_ok=True)
 
 
 def is_public_by_default():

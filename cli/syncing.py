@@ -123,6 +123,8 @@ class Sync:
                 self.tell(GONE, image["location"] or "", "the mirror has it no longer", image)
 
     def register_all(self, items, records):
+        if not items:
+            return
         fetches = (self.folder or self.mirror.is_local) and not self.is_dry
         total = sum(item.size for item in items) if fetches else 0
         is_local = not click.get_current_context().params.get("url")

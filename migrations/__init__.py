@@ -10,12 +10,13 @@ from peewee import OperationalError, PeeweeException, SqliteDatabase
 from playhouse.migrations import Runner
 
 import checks
+import frames
 import mounts
 from checks import APPLICATION_ID
 from errors import StartupError
 
 SCRIPTS = Path(__file__).parent
-# Up to this size the whole file is checked at start, in about a second; above, header, schema and length are.
+# Up to this size file and log are checked at start, in about a second each; of a larger file header, schema and length.
 CHECKED_BYTES = 64 * 1024 * 1024
 # SQLite's message of a damaged schema quotes it: then Python cannot read the message.
 DATABASE_ERRORS = (PeeweeException, sqlite3.Error, UnicodeDecodeError)
@@ -63,10 +64,14 @@ def create(path: Path) -> None:
 
 
 def require_whole(path: Path) -> None:
-    """Raises Refusal for what is no SQLite file, and for one whose end is missing."""
+    """Raises Refusal for what is no SQLite file, for one whose end is missing, and for a log that is damaged."""
     fault = checks.file_fault(path)
     if fault and fault != checks.EMPTY:  # which is new
         raise Refusal(fault)
+    log = Path(frames.log_of(path))
+    is_checked = log.exists() and log.stat().st_size <= CHECKED_BYTES
+    if is_checked and (fault := frames.log_fault(path)):
+        raise Refusal(f"{fault}; docs/operations.md says how to go on without it")
 
 
 def migrate(path: Path, busy_timeout: int, *, is_brief: bool = False) -> None:
@@ -106,6 +111,19 @@ def begin_log(database: SqliteDatabase, busy_timeout: int) -> None:
 def versions() -> list[str]:
     """The names of all scripts, oldest first."""
     return sorted(path.stem for path in SCRIPTS.glob("[0-9]*.py"))
+
+
+class Schemas:
+    """What the scripts make: their names, ``versions``, and the schema as of one of them."""
+
+    def __init__(self):
+        self.versions = versions()
+
+    def of(self, version: str) -> dict:
+        """As checks.schema_of has it."""
+        with SqliteDatabase(":memory:") as database:
+            run(database, version)
+            return checks.schema_of(database.connection())
 
 
 def run(database: SqliteDatabase, target: str | None = None) -> list[str]:

@@ -10,7 +10,20 @@ import pytest
 from conftest import ROOT, clean_environment
 
 EVERYTHING_BELOW = (
-    *("errors", "config", "schemas", "context", "documents", "checks", "mounts", "models", "queries", "plans", "lists"),
+    *(
+        "errors",
+        "config",
+        "schemas",
+        "context",
+        "documents",
+        "checks",
+        "frames",
+        "mounts",
+        "models",
+        "queries",
+        "plans",
+        "lists",
+    ),
     *("database", "tokens", "limits", "guard", "search", "history", "web", "fence", "serving", "migrations", "cli"),
     *("members", "clock", "version", "stopwatch", "board", "logs", "masking", "locating", "monitoring", "reference"),
     *("words",),
@@ -43,9 +56,10 @@ MAY_IMPORT = {
     "queries": ("errors", "schemas", "search"),
     "plans": ("database", "documents"),
     "lists": ("errors", "database", "documents", "models", "plans"),
-    "checks": ("documents",),
+    "frames": (),
+    "checks": ("documents", "frames"),
     "mounts": (),
-    "migrations": ("errors", "checks", "mounts"),
+    "migrations": ("errors", "checks", "frames", "mounts"),
     "guard": ("errors",),
     "web": ("errors", "schemas", "context", "guard"),
     "monitoring": (

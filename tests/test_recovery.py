@@ -106,6 +106,11 @@ BEHIND_ITS_BACK = {
     "UPDATE schema_migration SET name = '9999_next' WHERE id = 5": "was written by a newer version (9999_next)",
     "DELETE FROM schema_migration WHERE id = 5": "is of an older version, without 0005_tokens",
     "PRAGMA application_id = 1": "is another application's SQLite database",
+    "DROP INDEX image_by_name": "the index image_by_name of image",
+    "DROP TRIGGER words_changed": "the trigger words_changed of words is missing",
+    "DROP TRIGGER image_removed": "the trigger image_removed of image",
+    "DROP TABLE location": "the table location is missing",
+    "ALTER TABLE member ADD COLUMN more": "the table member is not what the migrations make",
 }
 
 
@@ -121,6 +126,31 @@ def test_check_says_in_words_what_is_wrong_and_no_secret(run, catalogue, databas
     assert catalogue[1]["id"] in output.decode() or "image " not in fault
     assert errors.splitlines()[-1].startswith("Error: ")
     assert "secret" not in output.decode() + errors
+
+
+@pytest.mark.parametrize(
+    ("name", "statement"),
+    [
+        ("image_by_name", "CREATE INDEX image_by_name ON image (name)"),
+        ("words_changed", "CREATE TRIGGER words_changed AFTER UPDATE ON words BEGIN SELECT 1; END"),
+    ],
+)
+def test_check_tells_an_index_or_a_trigger_that_is_another(run, catalogue, database_path, name, statement):
+    alter(database_path, f"DROP {statement.split()[1]} {name}")
+    alter(database_path, statement)
+
+    code, output, _ = run("check")
+
+    assert code == 1
+    assert f" {name} of {statement.split(' ON ')[1].split()[0]} is not what the migrations make" in output.decode()
+
+
+def test_what_others_add_to_the_schema_is_theirs(run, catalogue, database_path):
+    alter(database_path, "CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER)")
+    alter(database_path, "CREATE INDEX ours ON image (checksum)")
+    alter(database_path, "ANALYZE")
+
+    assert run("check") == (0, b"", WELL.format(3))
 
 
 @pytest.mark.parametrize(
@@ -553,7 +583,7 @@ def test_a_migration_killed_at_every_statement_leaves_the_old_or_the_new_and_goe
         outcomes.append(len(names))
         assert names in (migrations.versions()[:1], migrations.versions())
         migrations.migrate(path, 5)
-        assert list(checks.file_faults(path, migrations.versions())) == []
+        assert list(checks.file_faults(path, migrations.Schemas())) == []
         path.unlink()
         if process.returncode == 0:
             break

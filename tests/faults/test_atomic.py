@@ -8,18 +8,27 @@ from contextlib import closing, contextmanager
 import pytest
 from conftest import IMAGE
 
+import search
 from faults.conftest import rounds
 
-TABLES = ("image", "property", "location", "member")
 LOCATION = [{"url": "http://store/1", "metadata": {"k": "v"}, "status": "active"}]
 NOT_THERE = "11111111-2222-3333-4444-555555555555"
 
 
 def stored(path):
-    """All rows of all tables."""
+    """All rows of all tables, the index of words' own ones included."""
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        return {table: sorted(connection.execute(f"SELECT * FROM {table}"), key=repr) for table in TABLES}
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        assert {"image", "change", "words", "indexed", "search_data", "token"} <= {*tables}
+        return {table: sorted(connection.execute(f"SELECT * FROM {table}"), key=repr) for table in tables}
+
+
+@pytest.fixture
+def client(make_client, monkeypatch):
+    """Here every change forgets one, and every new image's words go into the index at once."""
+    monkeypatch.setattr(search, "INDEXED_TOGETHER", 1)
+    return make_client(api__image_history_limit=1)
 
 
 @pytest.fixture
@@ -37,6 +46,10 @@ def image(make_image):
 PATH = "/images/aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
 NEW = {"properties": {"os": "bsd", "new": "1"}, "locations": ["http://store/2"], "name": "new"}
 PURGE = {"X-Glance-Registry-Purge-Props": "true"}
+TEXT = {"Content-Type": "text/plain"}
+MANY_PROPERTIES = {"properties": {f"{number}": "x" for number in range(129)}}
+MANY_MEMBERS = {"memberships": [{"member_id": f"{number}"} for number in range(129)]}
+LARGE = {"properties": {"large": "x" * 2_000_000}}
 REFUSED = [
     ("admin", "POST", "/images", {"image": {**IMAGE, **NEW, "status": "odd"}}, {}, 400),
     ("admin", "POST", "/images", {"image": {**IMAGE, **NEW, "id": PATH[8:]}}, {}, 409),
@@ -51,6 +64,16 @@ REFUSED = [
     ("admin", "PUT", PATH, {"image": {"properties": {"os": "bsd", "nested": {}}}}, PURGE, 400),
     ("admin", "PUT", f"/images/{NOT_THERE}", {"image": NEW}, PURGE, 404),
     ("member", "PUT", PATH, {"image": NEW}, PURGE, 403),
+    ("owner", "POST", "/images", {"image": {**IMAGE, **MANY_PROPERTIES}}, {}, 413),
+    ("owner", "PUT", PATH, {"image": {**NEW, **MANY_PROPERTIES}}, {}, 413),
+    ("owner", "PUT", PATH, {"image": {**NEW, "locations": [f"http://{number}" for number in range(11)]}}, PURGE, 413),
+    ("owner", "PUT", f"{PATH}/members", MANY_MEMBERS, {}, 413),
+    ("admin", "PUT", PATH, {"image": {**NEW, **LARGE}}, PURGE, 413),
+    ("admin", "PUT", PATH, {"image": NEW}, {**PURGE, **TEXT}, 415),
+    ("admin", "PUT", f"{PATH}/members", {"memberships": []}, TEXT, 415),
+    ("owner", "POST", f"{PATH}/undelete", None, {}, 403),
+    ("admin", "POST", f"{PATH}/undelete", None, {"If-Match": '"1-other"'}, 412),
+    ("admin", "POST", f"/images/{NOT_THERE}/undelete", None, {}, 404),
     ("admin", "DELETE", PATH, None, {"If-Match": '"1-other"'}, 412),
     ("sharer", "DELETE", PATH, None, {}, 403),
     ("admin", "PUT", f"{PATH}/members", {"memberships": [{"member_id": "new"}, {"member_id": ""}]}, {}, 400),
@@ -79,30 +102,29 @@ CHANGES = {
     "create": ("POST", "/images", {"image": {**IMAGE, **NEW}}, {}, 200),
     "update": ("PUT", PATH, {"image": NEW}, PURGE, 200),
     "delete": ("DELETE", PATH, None, {}, 200),
+    "undelete": ("POST", f"{PATH}/undelete", None, {}, 200),
     "replace members": ("PUT", f"{PATH}/members", {"memberships": [{"member_id": "new"}]}, {}, 204),
     "put member": ("PUT", f"{PATH}/members/new", {"member": {"can_share": True}}, {}, 204),
     "remove member": ("DELETE", f"{PATH}/members/member", None, {}, 204),
 }
+# Every table that a change writes to, and how.
 STATEMENTS = [
-    ("create", "INSERT", "image"),
-    ("create", "INSERT", "property"),
-    ("create", "INSERT", "location"),
-    ("update", "DELETE", "property"),
-    ("update", "INSERT", "property"),
-    ("update", "DELETE", "location"),
-    ("update", "INSERT", "location"),
-    ("update", "UPDATE", "image"),
-    ("delete", "UPDATE", "image"),
-    ("replace members", "DELETE", "member"),
-    ("replace members", "INSERT", "member"),
-    ("put member", "INSERT", "member"),
-    ("remove member", "DELETE", "member"),
+    *(("create", "INSERT", table) for table in ("image", "property", "location", "words", "change")),
+    ("create", "UPDATE", "indexed"),
+    *(("update", statement, table) for table in ("property", "location") for statement in ("DELETE", "INSERT")),
+    *(("update", "UPDATE", table) for table in ("image", "words")),
+    *((change, "UPDATE", "image") for change in ("delete", "undelete")),
+    *(("replace members", statement, "member") for statement in ("DELETE", "INSERT")),
+    *(("put member", "INSERT", "member"), ("remove member", "DELETE", "member")),
+    *((change, statement, "change") for change in CHANGES if change != "create" for statement in ("INSERT", "DELETE")),
 ]
 
 
 @pytest.mark.parametrize(("change", "statement", "table"), STATEMENTS)
 def test_a_change_that_fails_at_any_statement_changes_nothing(client, image, database_path, change, statement, table):
     method, path, body, headers, done = CHANGES[change]
+    if change == "undelete":
+        assert client.delete(PATH).status_code == 200
     before = stored(database_path)
     # AFTER: something has been written when it fails.
     fault = f"CREATE TRIGGER fault AFTER {statement} ON {table} BEGIN SELECT RAISE(FAIL, 'a fault of the test'); END"

@@ -28,7 +28,12 @@ ROUTES = {
     "replace members": ("PUT", "/images/{}/members", {"memberships": [{"member_id": "stranger"}]}),
     "put member": ("PUT", "/images/{}/members/stranger", None),
     "remove member": ("DELETE", "/images/{}/members/member", None),
+    "undelete": ("POST", "/images/{}/undelete", None),
+    "history": ("GET", "/images/{}/history", None),
 }
+# What hides an image from a stranger: each route for one shared with others, and some for the other kinds.
+KINDS = [(route, "shared") for route in ROUTES]
+KINDS += [(route, kind) for route in ("show", "update", "history") for kind in ("private", "deleted")]
 # One thread answers, so that requests do not wait for each other.
 OPTIONS = {"auth__flavor": "trusted-auth", "server__workers": 1, "server__threads": 1}
 every_route = pytest.mark.parametrize("route", ROUTES)
@@ -72,11 +77,11 @@ def test_one_run_alone_judges_nothing(scores, is_apart):
 
 
 @takes_its_time
-@every_route
-def test_the_404_of_a_hidden_image_takes_as_long_as_that_of_none(start_broken_server, tally, route):
-    scores = scores_of(start_broken_server(**OPTIONS), route, tally)
+@pytest.mark.parametrize(("route", "kind"), KINDS)
+def test_the_404_of_a_hidden_image_takes_as_long_as_that_of_none(start_broken_server, tally, route, kind):
+    scores = scores_of(start_broken_server(**OPTIONS), route, kind, tally)
 
-    tally.promise = f"404 of a hidden image takes as long as of none: {route} (scores {told(scores)})"
+    tally.promise = f"404 of a hidden image takes as long as of none: {route}, {kind} (scores {told(scores)})"
     tally.violations = [name for name in scores if is_told_apart(scores[name])]
     assert tally.violations == []
 
@@ -86,7 +91,7 @@ def test_the_404_of_a_hidden_image_takes_as_long_as_that_of_none(start_broken_se
 def test_work_for_a_hidden_image_is_found_by_its_time(start_broken_server, tally, route):
     server = start_broken_server(without="without_hiding_before_reading", **OPTIONS)
 
-    scores = scores_of(server, route, tally)
+    scores = scores_of(server, route, "shared", tally)
 
     tally.promise = f"404 of a hidden image that is read first: {route} (must find some)"
     tally.violations = [name for name in scores if is_told_apart(scores[name])]
@@ -97,9 +102,9 @@ def told(scores):
     return "; ".join(f"{name} {', '.join(f'{score:.1f}' for score in found)}" for name, found in scores.items())
 
 
-def scores_of(server, route, tally):
+def scores_of(server, route, kind, tally):
     """{whose time: the scores of up to RUNS runs}: one that tells nothing apart is the last."""
-    hidden, clock = [register(server) for _ in range(50)], processor_clock(server)
+    hidden, clock = [register(server, kind) for _ in range(50)], processor_clock(server)
     scores = {"client's": [], "server's": []}
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
         run(connection, clock, route, hidden, 200, tally)  # the first requests find nothing warm
@@ -134,14 +139,18 @@ def run(connection, clock, route, hidden, pairs, tally):
     }
 
 
-def register(server):
-    """A private image with properties, locations and a member, of another tenant's."""
+def register(server, kind):
+    """Another tenant's image with properties and locations: shared with others, private, or public and deleted."""
     more = {"properties": {"os_distro": "cirros"}, "location": "https://images.example/x"}
-    status, _, answer = server.request("POST", "/images", {"image": {**IMAGE, **more}}, identity("owner"))
+    image = {**IMAGE, **more, "is_public": kind == "deleted"}
+    status, _, answer = server.request("POST", "/images", {"image": image}, identity("owner"))
     assert status == 200
-    image_id = answer["image"]["id"]
-    assert server.request("PUT", f"/images/{image_id}/members/member", None, identity("owner"))[0] == 204
-    return image_id
+    path = f"/images/{answer['image']['id']}"
+    if kind == "shared":
+        assert server.request("PUT", f"{path}/members/member", None, identity("owner"))[0] == 204
+    if kind == "deleted":
+        assert server.request("DELETE", path, None, identity("owner"))[0] == 200
+    return answer["image"]["id"]
 
 
 def seconds_of(connection, route, image_id):

@@ -162,7 +162,7 @@ class Stage:
         path = self.case.path
         if not path.exists():
             return [] if None in wholes else [f"{path.name} is gone"]
-        found = [fault.text for fault in checks.file_faults(path, migrations.versions())]
+        found = [fault.text for fault in checks.file_faults(path, migrations.Schemas())]
         if found:
             return found
         if content_of(path) not in wholes:

@@ -6,18 +6,21 @@ import json
 import os
 import resource
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
 import threading
 import time
-from contextlib import ExitStack, closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 from conftest import IMAGE, ROOT, Server, free_port
 
 from faults.clients import HALF_A_HEAD, PART_OF_A_LARGE_BODY
 from faults.conftest import rounds
+from faults.test_available import workers_of
 
 PASSWORD = "secret"
 SLOW_CLIENTS = 1000
@@ -49,12 +52,24 @@ class Proxy:
         if user is not None:
             credentials = base64.b64encode(f"{user}:{PASSWORD}".encode()).decode()
             headers["Authorization"] = f"Basic {credentials}"
-        connection = http.client.HTTPSConnection("localhost", self.port, timeout=30, context=self.tls)
-        with closing(connection):
+        with closing(self.client()) as connection:
             connection.request(method, path, json.dumps(body) if body else None, headers)
             response = connection.getresponse()
             text = response.read()
         return response.status, json.loads(text) if text and response.status != 401 else None
+
+    def client(self):
+        return http.client.HTTPSConnection("localhost", self.port, timeout=30, context=self.tls)
+
+    def read_until(self, is_done, statuses):
+        """On one connection that is kept."""
+        credentials = base64.b64encode(f"root:{PASSWORD}".encode()).decode()
+        with closing(self.client()) as connection:
+            while not is_done.is_set():
+                connection.request("GET", "/images", headers={"Authorization": f"Basic {credentials}"})
+                response = connection.getresponse()
+                response.read()
+                statuses.append(response.status)
 
     def connect(self, content):
         credentials = base64.b64encode(f"root:{PASSWORD}".encode())
@@ -224,26 +239,50 @@ def test_behind_nginx_no_read_is_lost_while_servers_are_restarted_in_turn(
 ):
     servers = [start_server(auth__flavor="trusted-auth") for _ in range(2)]
     proxy = start_proxy(nginx, *servers)
-    statuses, is_done = [], threading.Event()
 
-    def read_until_done():
-        while not is_done.is_set():
-            statuses.append(proxy.request("root", "GET", "/images")[0])
-
-    readers = [threading.Thread(target=read_until_done) for _ in range(4)]
-    for reader in readers:
-        reader.start()
-    try:
+    with read_meanwhile(proxy) as statuses:
         for turn in range(rounds(2, 40)):
             server = servers[turn % 2]
             server.stop()
             servers[turn % 2] = restarted = Server(database_path, server.port, auth__flavor="trusted-auth")
             request.addfinalizer(restarted.stop)
             restarted.wait_until_ready()
-    finally:
-        is_done.set()
-        for reader in readers:
-            reader.join(timeout=60)
 
     assert len(statuses) > 20
     assert set(statuses) == {200}
+
+
+def test_behind_nginx_no_read_is_lost_while_a_server_is_reloaded(start_server, start_proxy):
+    server = start_server(auth__flavor="trusted-auth")
+    proxy = start_proxy(nginx, server)
+
+    with read_meanwhile(proxy) as statuses:
+        for _ in range(rounds(3, 100)):
+            before, read = workers_of(server), len(statuses)
+            server.process.send_signal(signal.SIGHUP)
+            deadline = time.monotonic() + 60
+            while set(before) & set(workers_of(server)) or len(statuses) < read + 20:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)  # polling, with a deadline
+
+    assert set(statuses) == {200}
+
+
+@contextmanager
+def read_meanwhile(proxy):
+    """The statuses that four clients were answered, each on its connection, and two that connect anew each time."""
+    statuses, is_done = [], threading.Event()
+
+    def read_anew():
+        while not is_done.is_set():
+            statuses.append(proxy.request("root", "GET", "/images")[0])
+
+    with ThreadPoolExecutor(6) as pool:
+        readers = [pool.submit(proxy.read_until, is_done, statuses) for _ in range(4)]
+        readers += [pool.submit(read_anew) for _ in range(2)]
+        try:
+            yield statuses
+        finally:
+            is_done.set()
+        for reader in readers:
+            reader.result(timeout=60)

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import uuid
 from contextlib import closing
+from itertools import pairwise
 from typing import NamedTuple
 
 from conftest import IMAGE
@@ -86,8 +87,13 @@ class Writers:
 def next_change(images, random):
     """(image's id, its state after, the request, the status that answers it)"""
     living = [image_id for image_id, state in images.items() if not state.is_deleted]
+    deleted = [image_id for image_id, state in images.items() if state.is_deleted]
+    kind = random.choice(["create", "update", "update", "replace", "put", "remove", "delete", "undelete"])
+    if kind == "undelete" and deleted:
+        image_id = random.choice(deleted)
+        state = images[image_id]._replace(is_deleted=False)
+        return image_id, state, request_of("POST", f"/images/{image_id}/undelete"), 200
     image_id = random.choice(living) if living else None
-    kind = random.choice(["create", "update", "update", "replace", "put", "remove", "delete"])
     if image_id is None or kind == "create":
         image_id = str(uuid.UUID(int=random.getrandbits(128)))
         return image_id, State(0, False, {}), request_of("POST", "/images", fields(0) | {"id": image_id}), 200
@@ -104,7 +110,7 @@ def next_change(images, random):
 
 def change_members(kind, path, members, random):
     """(the members after, the request)"""
-    if kind == "remove" and members:
+    if kind in ("remove", "undelete") and members:
         member = random.choice(sorted(members))
         kept = {name: can_share for name, can_share in members.items() if name != member}
         return kept, request_of("DELETE", f"{path}/members/{member}")
@@ -157,9 +163,9 @@ def read_states(path, violations):
             parts[pk][2][member] = bool(can_share)
         states = {row["id"]: state_of(row, *parts[row["pk"]], violations) for row in rows}
         for row in rows:
-            version, is_deleted, _ = states[row["id"]]
-            require_words(connection, row["pk"], version, violations)
-            require_history(connection, row["pk"], version, is_deleted, violations)
+            state = states[row["id"]]
+            require_words(connection, row["pk"], state.version, violations)
+            require_history(connection, row["pk"], state, violations)
     return states
 
 
@@ -193,22 +199,41 @@ def require_words(connection, pk, version, violations):
         )
 
 
-def require_history(connection, pk, version, is_deleted, violations):
-    """Each of the changes has its entry, the newest says what is stored."""
+def require_history(connection, pk, state, violations):
+    """Each of the changes has its entry, the newest of each kind says what is stored."""
     query = "SELECT number, action, changes FROM change WHERE image_id = ? ORDER BY number"
-    entries = connection.execute(query, (pk,)).fetchall()
+    entries = [(*entry, json.loads(changes)) for *entry, changes in connection.execute(query, (pk,))]
     numbers = [number for number, *_ in entries]
     updates = [changes for _, action, changes in entries if action == "updated"]
-    names = [change["to"] for change in json.loads(updates[-1]) if change["field"] == "name"] if updates else ["0"]
+    names = [change["to"] for change in updates[-1] if change["field"] == "name"] if updates else ["0"]
+    is_from_the_first = numbers[:1] == [1]  # else older ones were forgotten
     is_whole = (
         bool(entries)
         and numbers == list(range(numbers[0], numbers[0] + len(entries)))
-        and (numbers[0] > 1 or (entries[0][1] == "created" and len(updates) == version))
-        and ((not updates and numbers[0] > 1) or names == [str(version)])
-        and (entries[-1][1] == "deleted") == is_deleted
+        and (not is_from_the_first or (entries[0][1] == "created" and len(updates) == state.version))
+        and ((not updates and not is_from_the_first) or names == [str(state.version)])
+        and are_deletions_told(entries, state.is_deleted)
+        and are_members_told(entries, state.members, is_from_the_first)
     )
     if not is_whole:
-        violations.append(f"image {pk} of version {version}, deleted: {is_deleted}, has the history {entries}")
+        violations.append(f"image {pk}, {state}, has the history {entries}")
+
+
+def are_deletions_told(entries, is_deleted):
+    """They take turns, and nothing else happens to what is deleted."""
+    actions = [action for _, action, _ in entries]
+    followed = {after for action, after in pairwise(actions) if action == "deleted"}
+    before = {action for action, after in pairwise(actions) if after == "undeleted"}
+    return followed <= {"undeleted"} and before <= {"deleted"} and (actions[-1] == "deleted") == is_deleted
+
+
+def are_members_told(entries, members, is_from_the_first):
+    """What was said last of each member is what is stored; no member is there of whom nothing was said."""
+    told = {}
+    for _, action, changes in entries:
+        told |= {change["name"]: change.get("to") for change in changes if action in ("shared", "unshared")}
+    kept = {member: can_share for member, can_share in members.items() if is_from_the_first or member in told}
+    return kept == {member: can_share for member, can_share in told.items() if can_share is not None}
 
 
 def compare(possible, stored, violations):

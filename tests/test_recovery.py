@@ -234,7 +234,7 @@ def test_a_rebuild_of_a_database_that_is_locked_says_so_in_one_line(run, catalog
         other.execute("BEGIN IMMEDIATE")
         code, _, errors = run("check", "--rebuild", database__busy_timeout=0)
 
-    assert code == 1
+    assert code == 5
     assert errors.splitlines()[-1].startswith("Error: The database is ")
     assert "Traceback" not in errors
 
@@ -330,7 +330,7 @@ def test_a_start_refuses_what_check_finds(run, catalogue, database_path):
 
     code, _, errors = run("export", "-")
 
-    assert code == 1
+    assert code == 5
     assert re.fullmatch(r"registry: \[database\] connection = .* flask --app registry check says more\n", errors)
 
 

@@ -99,12 +99,14 @@ def test_another_host_reads_and_changes_nothing(client, make_image):
         ({"server__bind_host": "10.0.0.5"}, "10.0.0.6:9191", 400),
         ({"server__bind_host": "0.0.0.0"}, "0.0.0.0:9191", 400),
         ({"server__bind_host": "::"}, "[::]:9191", 400),
-        ({"auth__flavor": "trusted-auth"}, "images.example.org", 200),
+        ({"auth__flavor": "trusted-auth"}, "images.example.org", 400),
+        ({"auth__flavor": "trusted-auth"}, "127.0.0.1:9191", 200),
+        ({"auth__flavor": "token", "auth__allow_anonymous_access": "true"}, "images.example.org", 200),
         ({"auth__flavor": "trusted-auth", "server__trusted_hosts": "registry"}, "images.example.org", 400),
         ({"auth__flavor": "trusted-auth", "server__trusted_hosts": "registry"}, "registry", 200),
     ],
 )
-def test_hosts_can_be_named_and_behind_a_proxy_any_counts_unless_some_are(make_client, options, host, status):
+def test_hosts_can_be_named_and_with_tokens_any_counts_unless_some_are(make_client, options, host, status):
     client = make_client(**options)
 
     assert client.get("/images", headers={"Host": host, **identity("owner")}).status_code == status
@@ -195,7 +197,7 @@ def test_over_tls_a_page_without_it_is_another(client, make_image):
 
 
 def test_a_page_writes_for_no_flavor(make_client):
-    client = make_client(auth__flavor="trusted-auth")
+    client = make_client(auth__flavor="trusted-auth", server__trusted_hosts="images.example.org")
     headers = {**identity("owner"), "Host": "images.example.org", "Origin": "https://evil.example"}
 
     assert client.post("/images", json={"image": IMAGE}, headers=headers).status_code == 403

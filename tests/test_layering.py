@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "checks": ("documents",),
     "mounts": (),
     "migrations": ("errors", "checks", "mounts"),
-    "guard": ("errors",),
+    "guard": ("errors", "context"),
     "web": ("errors", "schemas", "context", "guard"),
     "monitoring": (
         *("errors", "context", "documents", "database", "fence", "version", "board", "logs", "stopwatch", "web"),

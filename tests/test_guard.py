@@ -2,6 +2,8 @@
 
 import json
 import socket
+import sqlite3
+from contextlib import closing
 
 import pytest
 from conftest import IMAGE, identity
@@ -281,12 +283,22 @@ def test_every_answer_has_the_headers_that_keep_browsers_and_caches_off(client, 
         assert {name: answer.headers.getlist(name) for name in SAFE} == {name: [value] for name, value in SAFE.items()}
 
 
-def test_an_unforeseen_error_and_one_of_the_database_have_them_too(client, database_path):
-    database_path.write_bytes(b"no database" * 1000)
+def without_table(path):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE image RENAME TO gone")
+
+
+def without_database(path):
+    path.write_bytes(b"no database" * 1000)
+
+
+@pytest.mark.parametrize(("harm", "status"), [(without_table, 500), (without_database, 503)])
+def test_an_unforeseen_error_and_one_of_the_database_have_them_too(client, database_path, harm, status):
+    harm(database_path)
 
     answer = client.get("/images")
 
-    assert answer.status_code in (500, 503)
+    assert answer.status_code == status
     assert {name: answer.headers[name] for name in SAFE} == SAFE
 
 

@@ -200,7 +200,6 @@ REACH = {
         ".bind",
         ".listen",
         "open",
-        "os.dup",
         "os.environ.get",
         "os.getpid",
         "socket.getaddrinfo",

@@ -56,8 +56,11 @@ ADMIN = Context(is_admin=True)
 ANONYMOUS = Context(is_authenticated=False)
 IDENTITY_HEADERS = frozenset({"X-IDENTITY-STATUS", "X-USER-ID", "X-TENANT-ID", "X-ROLES"})
 TOKEN_HEADERS = frozenset({"X-AUTH-TOKEN", "AUTHORIZATION"})
+REPEATED = "registry.repeated_headers"
 TOKENLESS = "This needs a token, in the header X-Auth-Token, or as Authorization: Bearer."
 UNIDENTIFIED = "This needs identity: the proxy in front must send X-Identity-Status: Confirmed."
+UNTOLD = "Identity headers count for nothing here: this server does not tell which of them came twice. Start gunicorn "
+UNTOLD += "with the registry's gunicorn.conf.py."
 UNTRUSTED = "Identity headers count only where they come from one of [auth] trusted_proxies."
 
 
@@ -105,6 +108,8 @@ def trusted_identity(environ: Mapping, auth) -> Context:
     is_from_proxy = is_trusted(environ.get("REMOTE_ADDR"), auth.trusted_proxies)
     if not is_from_proxy or environ.get("HTTP_X_IDENTITY_STATUS") is None:
         return anonymous(auth, UNTRUSTED if "HTTP_X_IDENTITY_STATUS" in environ else UNIDENTIFIED)
+    if REPEATED not in environ:
+        raise Unauthorized(UNTOLD)
     require_once(environ, IDENTITY_HEADERS)
     if environ["HTTP_X_IDENTITY_STATUS"] != "Confirmed":
         return anonymous(auth, UNIDENTIFIED)
@@ -140,8 +145,11 @@ def is_trusted(peer: str | None, networks: tuple) -> bool:
 
 
 def require_once(environ: Mapping, names: frozenset[str]) -> None:
-    """WSGI joins the values of a header that comes twice, and one of them may be the client's own: worker.py tells."""
-    repeated = names & environ.get("registry.repeated_headers", names - names)
+    """WSGI joins the values of a header that comes twice, and one of them may be the client's own: worker.py tells.
+
+    Where nobody tells, a joined token is none that counts; roles that are joined would be: see ``trusted_identity``.
+    """
+    repeated = names & environ.get(REPEATED, frozenset())
     if repeated:
         raise Unauthorized(f"{', '.join(sorted(repeated))} must be sent once.")
 

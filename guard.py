@@ -4,14 +4,18 @@ import ipaddress
 import re
 from functools import lru_cache
 
+from context import is_trusted
 from errors import Forbidden, Invalid
 
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{0,5})?", re.IGNORECASE | re.ASCII)
 AUTHORITY = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.IGNORECASE | re.ASCII)
 LONGEST_HOST = 270
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+OTHER_MACHINE = "Everybody is an admin here ([auth] flavor = none), so only this machine may ask: set flavor, or, "
+OTHER_MACHINE += "where nobody else reaches this network, [auth] allow_open_network = true."
 READS = ("GET", "HEAD", "OPTIONS")
 OWN_PAGES = (None, "none", "same-origin")
+LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1"))
 WILDCARDS = ("0.0.0.0", "::", "*", "")  # noqa: S104 (nothing is bound to them)
 
 # Answers are data for whoever asked, never a page, a script or a frame; a cache asks again, with the ETag.
@@ -36,9 +40,9 @@ PREFLIGHT_HEADERS = (
 class Guard:
     """The rules of one configuration.
 
-    The Host counts where everybody who connects is an admin: a page of evil.example whose name an attacker's DNS
-    turns to 127.0.0.1 is, to the browser, at home here. Elsewhere a proxy's Host is the operator's business,
-    unless ``trusted_hosts`` names some.
+    The Host counts where a connection alone makes somebody: a page of evil.example whose name an attacker's DNS turns
+    to 127.0.0.1 is, to the browser, at home here, and sends what headers it likes, an identity's too. A token it does
+    not have. With flavor none the peer counts as well: who starts the server may have bound it to anything.
     """
 
     def __init__(self, settings):
@@ -46,11 +50,16 @@ class Guard:
         bound = server.bind_host.strip("[]").lower()
         names = {*server.trusted_hosts, *(() if bound in WILDCARDS else (bound,))}
         self.origins = frozenset(server.allowed_origins)
-        self.is_host_checked = settings.auth.flavor == "none" or bool(server.trusted_hosts)
+        self.is_host_checked = settings.auth.flavor != "token" or bool(server.trusted_hosts)
+        self.is_closed = settings.auth.flavor == "none" and not settings.auth.allow_open_network
+        self.is_local = lru_cache(maxsize=256)(lambda peer: is_trusted(peer, LOOPBACK))
         self.is_trusted = lru_cache(maxsize=256)(lambda host: is_trusted_host(host, names))
 
     def require_allowed(self, environ):
-        """Raises Invalid for a Host that is not ours, Forbidden for a write that another site's page sends."""
+        """Raises Invalid for a Host that is not ours, Forbidden for a write that another site's page sends, and for
+        who comes from another machine where everybody is an admin."""
+        if self.is_closed and not self.is_local(environ.get("REMOTE_ADDR")):
+            raise Forbidden(OTHER_MACHINE)
         if self.is_host_checked:
             self.require_host(environ)
         if environ["REQUEST_METHOD"] not in READS:

@@ -24,6 +24,8 @@ threads = server.threads
 worker_class = "worker.RegistryWorker"
 certfile = server.certfile or None
 keyfile = server.keyfile or None
+# Whoever reaches a Unix socket is trusted: nobody but our user and group (a proxy's, say) does.
+umask = 0o007
 # The heartbeat's file belongs in memory: on a busy disk a worker would seem dead.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 control_socket_disable = True
@@ -62,6 +64,7 @@ def on_starting(arbiter):
     if arbiter.cfg.worker_class_str != worker_class:
         serving.require_repeats_told(settings.auth, f"gunicorn's worker {arbiter.cfg.worker_class_str}")
     migrations.prepare(settings.database)
+    arbiter.database = settings.database
 
 
 def pre_fork(arbiter, worker):
@@ -94,7 +97,10 @@ def reload_what_is_valid(arbiter, reload):
         serving.require_served(options, set(candidate.address) - set(arbiter.cfg.address))
         for listener in () if is_moving else arbiter.LISTENERS:
             serving.require_closed(options.auth, listener.getsockname())
+        if options.database.path != arbiter.database.path:
+            migrations.prepare(options.database)
     except SystemExit as refusal:
         arbiter.log.error("Not reloaded, and serving as before: %s", refusal)
     else:
+        arbiter.database = options.database
         reload()

@@ -3,19 +3,36 @@
 import re
 
 HIDDEN = "•••"
-# scheme://user:password@host
-USERINFO = re.compile(r"^([a-z][a-z0-9+.-]*:(?://)?)([^/?#]*)@", re.IGNORECASE | re.ASCII)
+SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:[/\\]+", re.IGNORECASE | re.ASCII)
+COLON = re.compile(r":|%3a", re.IGNORECASE)
 # Whatever its name: a signed URL carries its key there, and a key can stand there alone.
 PARAMETER = re.compile(r"([?&;#])([^=&;#]*)(=?)([^&;#]*)")
+PARAMETERS = re.compile(r"[?&;#].*")
+PARAMETERS_OF_FILE = re.compile(r"[?#].*")
 
 
 def masked(url):
     """Neither user and password, nor the values of its parameters. What is None or empty stays so."""
     if not url:
         return url
-    url = USERINFO.sub(lambda match: f"{match[1]}{HIDDEN}@", " ".join(url.split()))
-    end = min((place for place in (url.find("?"), url.find("#")) if place >= 0), default=len(url))
-    return url[:end] + PARAMETER.sub(hide_value, url[end:])
+    url = " ".join(url.split())
+    scheme = SCHEME.match(url)
+    start = scheme[0] if scheme else ""
+    place, parameters = url.removeprefix(start), PARAMETERS_OF_FILE
+    if start.lower() != "file:///":  # no host, so nobody to be: a file's name is all it is
+        place, parameters = without_user(place, not start.endswith("//")), PARAMETERS
+    return start + parameters.sub(lambda match: PARAMETER.sub(hide_value, match[0]), place)
+
+
+def without_user(place, is_odd):
+    """Stores' keys come unescaped, with ``/`` and ``@``: what ends in the last ``@`` is hidden where it may be a user.
+
+    Where a parameter could begin before that, nothing tells which ``@`` it is: all is hidden.
+    """
+    user, at, rest = place.rpartition("@")
+    if not at or not (is_odd or COLON.search(user) or "@" in re.split(r"[/?#]", place, maxsplit=1)[0]):
+        return place
+    return HIDDEN if PARAMETERS.search(user) else f"{HIDDEN}@{rest}"
 
 
 def hide_value(match):

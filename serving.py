@@ -58,15 +58,29 @@ def is_local(name) -> bool:
 
 def inherited_names() -> list:
     """The names of the sockets that systemd opened (LISTEN_FDS), or the server before this one (GUNICORN_FD)."""
-    numbers = [int(number) for number in os.environ.get("GUNICORN_FD", "").split(",") if number]
+    texts = [text for text in os.environ.get("GUNICORN_FD", "").split(",") if text]
+    numbers = [whole_number(text, "GUNICORN_FD") for text in texts]
     if os.environ.get("LISTEN_PID") == str(os.getpid()):
-        numbers += range(3, 3 + int(os.environ.get("LISTEN_FDS", "0")))
+        numbers += range(3, 3 + whole_number(os.environ.get("LISTEN_FDS", "0"), "LISTEN_FDS"))
     return [inherited_name(number) for number in numbers]
 
 
+def whole_number(text, variable) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 7):
+        raise StartupError(f"{variable} = {text!r} (environment variable): must be a number")
+    return int(text)
+
+
 def inherited_name(number):
-    with socket.socket(fileno=os.dup(number)) as inherited:
+    """Raises StartupError where no socket is open under that number."""
+    try:
+        inherited = socket.socket(fileno=number)
+    except OSError as error:
+        raise StartupError(f"the socket to listen on, open file {number}: {error.strerror}") from None
+    try:
         return inherited.getsockname()
+    finally:
+        inherited.detach()
 
 
 def bound_name(address, server):

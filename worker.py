@@ -131,7 +131,7 @@ class RegistryWorker(ThreadWorker):
             self.max_keepalived = max(self.worker_connections - self.cfg.threads, 1)
 
     def load_wsgi(self):
-        """WSGI joins the values of a header that comes twice: mark which ones did, in ``registry.repeated_headers``."""
+        """WSGI joins the values of a header that comes twice: tell which ones did, in ``registry.repeated_headers``."""
         super().load_wsgi()
         application = self.wsgi
         if begin_serving := getattr(application, "begin_serving", None):
@@ -139,8 +139,8 @@ class RegistryWorker(ThreadWorker):
 
         def marking_application(environ, start_response):
             names = [name for name, _ in start_response.__self__.req.headers]
-            if len(set(names)) < len(names):
-                environ["registry.repeated_headers"] = frozenset(name for name in names if names.count(name) > 1)
+            repeated = () if len(set(names)) == len(names) else [name for name in names if names.count(name) > 1]
+            environ["registry.repeated_headers"] = frozenset(repeated)
             return application(environ, start_response)
 
         self.wsgi = marking_application

@@ -15,10 +15,12 @@ from pathlib import Path
 
 import pytest
 from browser import VIEWPORTS, forget, open_browser, resize
+from flask.testing import FlaskClient
 
 import migrations
 import models
 from config import read_settings
+from context import REPEATED
 from registry import create_app
 
 ROOT = Path(__file__).parent.parent
@@ -49,6 +51,14 @@ def database_path(tmp_path):
     return tmp_path / "registry.db"
 
 
+class TellingClient(FlaskClient):
+    """Flask's client, which sends each header once; it tells so to the application, as worker.py does."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.environ_base[REPEATED] = frozenset()
+
+
 @pytest.fixture
 def make_client(database_path):
     """A function: Flask's client of a new application on ``database_path``, with options such as api__strict_create."""
@@ -56,7 +66,9 @@ def make_client(database_path):
     def make(**options):
         settings = read_settings(environment(database_path, **options))
         migrations.prepare(settings.database)
-        return create_app(settings).test_client()
+        application = create_app(settings)
+        application.test_client_class = TellingClient
+        return application.test_client()
 
     yield make
     models.database.close()

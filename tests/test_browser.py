@@ -1,5 +1,6 @@
-"""The attack itself, in a real browser: pages of another port and of a rebound name, against flavor none."""
+"""The attack itself, in a real browser: pages of another port, and, against each flavor, of a rebound name."""
 
+import json
 import socket
 import ssl
 import threading
@@ -8,13 +9,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from browser import forget, open_browser, wait_for
-from conftest import IMAGE
+from conftest import IMAGE, identity
 from faults.servers import BrokenServer
 
 # What each attempt came to: "read" (the image's id was in the answer), "done", the status of a refusal,
 # "unseen" (sent, but the page may not know the answer), "blocked" (by the browser).
 PAGE = """<!doctype html><title>attack</title><body><script>
-const id = "@ID@", to = "@TARGET@", json = {"Content-Type": "application/json"};
+const id = "@ID@", to = "@TARGET@", forged = @FORGED@;
+const json = {"Content-Type": "application/json", ...forged};
 const image = name => ({name, status: "active", disk_format: "raw", container_format: "bare"});
 const body = name => JSON.stringify({image: image(name)});
 const outcome = async answer => {
@@ -22,7 +24,7 @@ const outcome = async answer => {
   return answer.type == "opaque" ? "unseen" : !answer.ok ? answer.status : text.includes(id) ? "read" : "done";
 };
 const ask = async (path, options) => {
-  try { return await outcome(await fetch(to + path, options)); }
+  try { return await outcome(await fetch(to + path, {headers: forged, ...options})); }
   catch (error) { return "blocked"; }
 };
 const attempts = @ATTEMPTS@;
@@ -211,12 +213,12 @@ def rebind(browser, site, serve):
     The image was there before, and the page knows its id: nothing but the registry itself is in its way.
     """
 
-    def run(attempts, **options):
+    def run(attempts, forged=(), **options):
         earlier = serve()
         image = create_image(earlier)
         earlier.stop()
         own = f"http://evil.example:{site.port}"
-        site.page = page_of(attempts, own, image, POLL)
+        site.page = page_of(attempts, own, image, POLL, forged)
         browser.get(own)
         site.leave()
         server = serve(port=site.port, **options)
@@ -225,9 +227,10 @@ def rebind(browser, site, serve):
     return run
 
 
-def page_of(attempts, target, image, before=""):
-    """A page that goes for ``target`` and the image, after the statements ``before``."""
+def page_of(attempts, target, image, before="", forged=()):
+    """A page that goes for ``target`` and the image, after the statements ``before``, with ``forged`` headers."""
     page = PAGE.replace("@ATTEMPTS@", attempts).replace("@BEFORE@", before)
+    page = page.replace("@FORGED@", json.dumps(dict(forged)))
     return page.replace("@TARGET@", target).replace("@ID@", image["id"])
 
 
@@ -241,7 +244,7 @@ def create_image(server):
 
 
 def images(server):
-    return server.request("GET", "/images/detail?is_public=none")[2]["images"]
+    return server.request("GET", "/images/detail?is_public=none", headers=identity("admin"))[2]["images"]
 
 
 def names(server):
@@ -249,23 +252,33 @@ def names(server):
 
 
 def members(server, image):
-    return server.request("GET", f"/images/{image['id']}/members")[2]["members"]
+    return server.request("GET", f"/images/{image['id']}/members", headers=identity("admin"))[2]["members"]
 
 
 # A rebound name, on the very port: to the browser the registry is the attacker's own site
 
 
-def test_a_page_whose_name_now_leads_to_the_registry_is_refused_all(rebind):
-    report, server, image = rebind(API)
+@pytest.mark.parametrize("flavor", ["none", "trusted-auth"])
+def test_a_page_whose_name_now_leads_to_the_registry_is_refused_all(rebind, flavor):
+    report, server, image = rebind(API, identity("admin"), auth__flavor=flavor)
 
-    assert report == dict.fromkeys(("list", "show", "post", "put", "bare", "unmember", "delete"), 400)
+    assert report == dict.fromkeys(DONE, 400)
     assert images(server) == [image]
     assert members(server, image) == []
 
 
+def test_with_flavor_token_that_page_has_none_and_is_refused_all(rebind, serve):
+    report, server, image = rebind(API, identity("admin"), auth__flavor="token")
+    server.stop()
+
+    assert report == dict.fromkeys(DONE, 401)
+    assert images(serve()) == [image]
+
+
+@pytest.mark.parametrize("flavor", ["none", "trusted-auth"])
 @pytest.mark.parametrize("options", [{"server__trusted_hosts": "evil.example"}, {"without": "without_host"}], ids=str)
-def test_without_the_rule_of_hosts_that_page_does_all_of_it(rebind, options):
-    report, server, _ = rebind(API, **options)
+def test_without_the_rule_of_hosts_that_page_does_all_of_it(rebind, flavor, options):
+    report, server, _ = rebind(API, identity("admin"), auth__flavor=flavor, **options)
 
     assert report == DONE
     assert names(server) == {"stolen"}

@@ -2,6 +2,8 @@
 
 import json
 import socket
+import sqlite3
+from contextlib import closing
 
 import pytest
 from conftest import IMAGE, identity
@@ -99,12 +101,14 @@ def test_another_host_reads_and_changes_nothing(client, make_image):
         ({"server__bind_host": "10.0.0.5"}, "10.0.0.6:9191", 400),
         ({"server__bind_host": "0.0.0.0"}, "0.0.0.0:9191", 400),
         ({"server__bind_host": "::"}, "[::]:9191", 400),
-        ({"auth__flavor": "trusted-auth"}, "images.example.org", 200),
+        ({"auth__flavor": "trusted-auth"}, "images.example.org", 400),
+        ({"auth__flavor": "trusted-auth"}, "127.0.0.1:9191", 200),
+        ({"auth__flavor": "token", "auth__allow_anonymous_access": "true"}, "images.example.org", 200),
         ({"auth__flavor": "trusted-auth", "server__trusted_hosts": "registry"}, "images.example.org", 400),
         ({"auth__flavor": "trusted-auth", "server__trusted_hosts": "registry"}, "registry", 200),
     ],
 )
-def test_hosts_can_be_named_and_behind_a_proxy_any_counts_unless_some_are(make_client, options, host, status):
+def test_hosts_can_be_named_and_with_tokens_any_counts_unless_some_are(make_client, options, host, status):
     client = make_client(**options)
 
     assert client.get("/images", headers={"Host": host, **identity("owner")}).status_code == status
@@ -195,7 +199,7 @@ def test_over_tls_a_page_without_it_is_another(client, make_image):
 
 
 def test_a_page_writes_for_no_flavor(make_client):
-    client = make_client(auth__flavor="trusted-auth")
+    client = make_client(auth__flavor="trusted-auth", server__trusted_hosts="images.example.org")
     headers = {**identity("owner"), "Host": "images.example.org", "Origin": "https://evil.example"}
 
     assert client.post("/images", json={"image": IMAGE}, headers=headers).status_code == 403
@@ -279,12 +283,22 @@ def test_every_answer_has_the_headers_that_keep_browsers_and_caches_off(client, 
         assert {name: answer.headers.getlist(name) for name in SAFE} == {name: [value] for name, value in SAFE.items()}
 
 
-def test_an_unforeseen_error_and_one_of_the_database_have_them_too(client, database_path):
-    database_path.write_bytes(b"no database" * 1000)
+def without_table(path):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE image RENAME TO gone")
+
+
+def without_database(path):
+    path.write_bytes(b"no database" * 1000)
+
+
+@pytest.mark.parametrize(("harm", "status"), [(without_table, 500), (without_database, 503)])
+def test_an_unforeseen_error_and_one_of_the_database_have_them_too(client, database_path, harm, status):
+    harm(database_path)
 
     answer = client.get("/images")
 
-    assert answer.status_code in (500, 503)
+    assert answer.status_code == status
     assert {name: answer.headers[name] for name in SAFE} == SAFE
 
 

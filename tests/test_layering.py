@@ -60,7 +60,7 @@ MAY_IMPORT = {
     "checks": ("documents", "frames"),
     "mounts": (),
     "migrations": ("errors", "checks", "frames", "mounts"),
-    "guard": ("errors",),
+    "guard": ("errors", "context"),
     "web": ("errors", "schemas", "context", "guard"),
     "monitoring": (
         *("errors", "schemas", "context", "documents", "database", "fence", "version", "board", "logs", "stopwatch"),

@@ -1,5 +1,6 @@
 """Who may do what: every route for every caller, what is hidden from whom, and the order of the checks."""
 
+import re
 import uuid
 
 import pytest
@@ -68,6 +69,9 @@ TABLE = [
     ("deleted", UNDELETING, (404, 404, 404, 404, 404, 404, 200, 200)),
     *[(kind, OPTIONS, (200,) * 8) for kind in ("public", "protected", "shared", "private", "deleted")],
 ]
+READS = ("GET", "HEAD", "OPTIONS")
+LISTS = ("/", "/images", "/images/detail", "/shared-images/*")
+FOR_ALL = (*LISTS, "/healthcheck", "/metrics", "/docs", "/docs/rapidoc.js", "/openapi.json", "/versions")
 MATRIX = [(kind, route, statuses) for kind, routes, statuses in TABLE for route in routes]
 EXPECTED = {(kind, route): statuses for kind, route, statuses in MATRIX}
 KINDS = ("public", "protected", "shared", "private", "deleted")
@@ -114,7 +118,7 @@ def test_only_a_tenants_user_or_an_admin_registers_images(client_as):
 
 
 @pytest.mark.parametrize("caller", ALL_CALLERS)
-@pytest.mark.parametrize("path", ["/", "/images", "/images/detail", "/shared-images/member"])
+@pytest.mark.parametrize("path", [path.replace("*", "member") for path in LISTS])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_lists_are_for_everybody(client_as, caller, path, method):
     response = client_as(caller).open(path, method=method)
@@ -122,9 +126,29 @@ def test_lists_are_for_everybody(client_as, caller, path, method):
     assert response.status_code == 200
 
 
-def test_the_table_of_rights_has_every_route_and_image():
+def test_the_table_of_rights_has_every_route_and_image(client):
     assert set(EXPECTED) == {(kind, route) for kind in KINDS for route in ROUTES}
     assert len(EXPECTED) == len(MATRIX)
+    assert routes_of(client.application) == judged()
+
+
+def test_a_planted_route_is_found_to_be_in_no_table(client):
+    client.application.add_url_rule("/images/<image_id:image_id>/leak", "leak", lambda image_id: "", methods=["GET"])
+
+    assert routes_of(client.application) - judged() == {(method, "/images/*/leak") for method in READS}
+
+
+def routes_of(application):
+    """{(method, path)} of all that is no page: those have their own tests (tests/test_ui_rights.py)."""
+    rules = [rule for rule in application.url_map.iter_rules() if not rule.endpoint.startswith("ui")]
+    return {(method, re.sub("<.*?>", "*", rule.rule)) for rule in rules for method in rule.methods}
+
+
+def judged():
+    """What has rows in the table, what is for everybody (lists, and what names no image), and registering."""
+    of_images = {(method, path.format(id="*")) for method, path, _ in ROUTES.values()}
+    of_images = {(method, re.sub("/members/.+", "/members/*", path)) for method, path in of_images}
+    return of_images | {(method, path) for path in FOR_ALL for method in READS} | {("POST", "/images")}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -85,6 +85,22 @@ def test_the_sockets_of_systemd_are_judged_by_where_they_are_bound(database_path
     assert process.stderr.splitlines()[-1] == f"registry: {serving.OPEN_NETWORK.format('0.0.0.0')}"
 
 
+@pytest.mark.parametrize("number", ["77", "file"])
+def test_an_open_file_that_is_no_socket_is_refused(refusal, tmp_path, number):
+    with (tmp_path / "file").open("w") as file:
+        number = file.fileno() if number == "file" else number
+        line = refusal("-b", f"fd://{number}", files=[file.fileno()])
+
+    assert line.startswith(f"registry: the socket to listen on, open file {number}: ")
+
+
+@pytest.mark.parametrize("text", ["abc", "3,x", "-1", "9" * 30])
+def test_inherited_sockets_that_are_no_numbers_are_refused(refusal, monkeypatch, text):
+    monkeypatch.setenv("GUNICORN_FD", text)
+
+    assert refusal() == f"registry: GUNICORN_FD = {text.split(',')[-1]!r} (environment variable): must be a number"
+
+
 @pytest.mark.parametrize(
     "options",
     [{"auth__allow_open_network": "true"}, {"auth__flavor": "trusted-auth"}],

@@ -4,6 +4,7 @@ import http.client
 import json
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -34,10 +35,11 @@ def start_on_socket(tmp_path_factory):
         processes[-1].terminate()
         return processes[-1].communicate(timeout=60)[0]
 
-    def start(**options):
+    def start(*arguments, **options):
         folder = tmp_path_factory.mktemp("unix")  # a socket's path has room for a hundred bytes
         path = folder / "socket"
-        command = [Path(sys.executable).with_name("gunicorn"), "--bind", f"unix:{path}", "registry:create_app()"]
+        command = [Path(sys.executable).with_name("gunicorn"), "--bind", f"unix:{path}"]
+        command += [*arguments, "registry:create_app()"]
         variables = {**clean_environment(), **environment(folder / "registry.db", **options)}
         output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         processes.append(subprocess.Popen(command, cwd=ROOT, env=variables, **output))
@@ -80,6 +82,16 @@ def test_flavor_none_may_be_served_on_a_unix_socket_and_all_requests_work(start_
 
     assert (created, others) == (200, [200, 200, 204, 200, 400])
     assert f"Try: curl --unix-socket {path} http://localhost/images\n" in stop()
+
+
+@pytest.mark.parametrize(("arguments", "mode"), [((), 0o770), (("--umask", "0o077"), 0o700)], ids=["by itself", "told"])
+def test_the_socket_is_for_our_user_and_group_and_what_is_written_there_for_us(start_on_socket, arguments, mode):
+    path, _ = start_on_socket(*arguments)
+
+    assert ask(path, "POST", "/images", {"image": IMAGE})[0] == 200
+    files = [path.with_name(f"registry.db{end}") for end in ("", "-wal", "-shm")]
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [0o600] * 3
 
 
 @pytest.mark.parametrize("proxies", ["127.0.0.1/32", ""])

@@ -11,6 +11,8 @@ from ui.pages import flavor, render, see_other
 
 # A path of ours and nothing else: no link may use the sign-in to lead to another site.
 OWN_PLACE = re.compile(r"/ui(?:[/?][^\\\x00-\x20\x7f]*)?", re.ASCII)
+# Segments of dots, which browsers resolve, however written: no page of ours has one in its path.
+CLIMBING = re.compile(r"(/|%2f|%5c)(\.|%2e){1,2}(/|%2f|%5c|#|;|$)", re.IGNORECASE)
 REFUSED = "This token is unknown, has expired, or was revoked."
 
 
@@ -49,7 +51,8 @@ def signin_page(place, refusal=None):
 
 def own_place(text):
     place = text.removeprefix(request.script_root)
-    return f"{request.script_root}{place}" if OWN_PLACE.fullmatch(place) else url_for("ui.list_images")
+    is_own = OWN_PLACE.fullmatch(place) and not CLIMBING.search(place.partition("?")[0])
+    return f"{request.script_root}{place}" if is_own else url_for("ui.list_images")
 
 
 def require_tokens():

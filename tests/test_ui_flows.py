@@ -125,6 +125,18 @@ def test_locations_that_look_alike_when_masked_stay_apart_and_a_changed_one_must
     assert stored == [*urls[:2], "https://d:4@h/z"]
 
 
+def test_numbers_in_a_locations_metadata_stay_as_they_were_written(client, make_image):
+    metadata = {"n": 100000000000000000001, "part": 0.1}
+    image = make_image(location_data=[{"url": "https://h/a", "metadata": metadata}])
+    form = visit(client, f"/ui/images/{image['id']}/edit").form_to("/edit")
+
+    send(client, form, locations="https://h/a\r\nhttps://h/b")
+
+    stored, shown = client.get(f"/images/{image['id']}"), client.get(f"/ui/images/{image['id']}/json")
+    assert stored.json["image"]["location_data"][0]["metadata"] == metadata
+    assert (shown.data, shown.headers["ETag"]) == (stored.data, stored.headers["ETag"])
+
+
 def test_an_edit_that_changes_nothing_is_none(client, make_image):
     image = make_image(properties={"a": "b"}, location="https://u:p@h/a")
 

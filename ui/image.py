@@ -1,12 +1,12 @@
 """One image: all that the caller may know about it, and what the caller may do with it."""
 
+import json
 from typing import Any, NamedTuple
 
 import orjson
 from flask import request
 
 import lists
-import models
 import web
 from guard import SAFE_HEADERS
 from masking import masked_record
@@ -30,14 +30,13 @@ class Seen(NamedTuple):
         return self.is_owner and not request.context.is_read_only
 
 
-def see(image_id, context=None):
+def see(image_id):
     """The Seen of an image. Raises NotFound, for a hidden image as for none."""
-    context = context or request.context
+    context = request.context
     shown = lists.show(image_id, context)
-    is_owner = context.is_owner_of(shown.owner)
-    is_whole = is_owner or request.settings.api.expose_locations == "all"
-    places = shown.location_document if is_whole else models.NO_LOCATIONS.encode()
-    return Seen(orjson.loads(shown.document + places), models.etag(shown.revision, shown.nonce, is_whole), is_owner)
+    tag, record = lists.rendered(shown, context, request.settings.api)
+    # Not orjson's: it turns the larger integers that a store's metadata may hold into floats.
+    return Seen(json.loads(record), tag, context.is_owner_of(shown.owner))
 
 
 def show_image(image_id):
@@ -46,10 +45,10 @@ def show_image(image_id):
 
 def show_json(image_id):
     """As the API shows it to this caller, for who has a session and no token at hand."""
-    seen = see(image_id)
-    shown = web.answer(orjson.dumps({"image": seen.record}), [("ETag", f'"{seen.tag}"')])
-    shown.safe_headers = JSON_HEADERS
-    return shown
+    tag, record = lists.rendered(lists.show(image_id, request.context), request.context, request.settings.api)
+    answered = web.answer(b'{"image":%b}' % record, [("ETag", f'"{tag}"')])
+    answered.safe_headers = JSON_HEADERS
+    return answered
 
 
 def image_page(seen, status=200, refusal=None, entered=None):

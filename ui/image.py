@@ -12,7 +12,7 @@ from guard import SAFE_HEADERS
 from masking import masked_record
 from models import Image, Member
 from ui import sessions
-from ui.pages import api_url, flavor, render
+from ui.pages import api_url, flavor, page_url, render, see_other
 
 # Unlike the API's, this is of a session: nothing keeps it, as nothing keeps a page.
 JSON_HEADERS = {**dict(SAFE_HEADERS), "Cache-Control": "private, no-store"}.items()
@@ -43,6 +43,11 @@ def show_image(image_id):
     return image_page(see(image_id))
 
 
+def lead_to_image(image_id):
+    """Who loads a form's address anew, or comes back to it after signing in, finds the image."""
+    return see_other(page_url(see(image_id).record["id"]))
+
+
 def show_json(image_id):
     """As the API shows it to this caller, for who has a session and no token at hand."""
     tag, record = lists.rendered(lists.show(image_id, request.context), request.context, request.settings.api)
@@ -64,10 +69,15 @@ def image_page(seen, status=200, refusal=None, entered=None):
         "may_share": may_share and not image["deleted"],
         "history": Image.history_of(image["id"], context) if seen.is_owner else None,
         "curl": curl_line(image["id"]),
-        "form_token": sessions.form_token,
         "notice": sessions.take_notice(),
     }
     return render("image.html", status, seen=seen, refusal=refusal, entered=entered or {}, **values)
+
+
+def curl_change(image_id):
+    """The command that changes one thing of an image."""
+    address = curl_line(image_id).removeprefix("curl")
+    return f"""curl -X PUT -H "Content-Type: application/json" -d '{{"image": {{"name": "new"}}}}'{address}"""
 
 
 def curl_line(image_id):

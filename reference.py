@@ -33,8 +33,11 @@ PAGE = """<!doctype html>
 <rapi-doc spec-url="/openapi.json" render-style="read" schema-style="table" load-fonts="false" show-header="false"
  allow-server-selection="false" sort-tags="false" use-path-in-nav-bar="true"
  show-method-in-nav-bar="as-plain-text" regular-font="system-ui, sans-serif"
- mono-font="ui-monospace, monospace" primary-color="#0b62c4"></rapi-doc>
-<noscript><p>This page needs JavaScript; <a href="/openapi.json">openapi.json</a> does not.</p></noscript>
+ mono-font="ui-monospace, monospace" primary-color="#0b62c4">
+<a slot="nav-logo" href="/ui/images">← Images</a>
+</rapi-doc>
+<noscript><p>This page needs JavaScript; <a href="/openapi.json">openapi.json</a> does not.
+<a href="/ui/images">To the images</a></p></noscript>
 </body>
 </html>
 """

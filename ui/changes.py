@@ -12,6 +12,7 @@ from ui import clashes, forms, sessions
 from ui.forms import first, read_fields, read_form
 from ui.image import curl_change, image_page, see
 from ui.pages import page_url, render, see_other
+from ui.words import LABELS
 from web import log_failure
 
 EMPTY_ROWS, MORE_ROWS = 3, 10
@@ -87,7 +88,7 @@ def parsed(parse, fields, values, record=None):
         for name, texts in error.errors.items():
             faults.setdefault("locations" if name == "location_data" else name, texts)
     if faults:
-        raise Invalid(faults)
+        raise Invalid({name: faults[name] for name in sorted(faults, key=[*LABELS].index)})
     return made
 
 

@@ -34,7 +34,7 @@ PAGE = """<!doctype html>
  allow-server-selection="false" sort-tags="false" use-path-in-nav-bar="true"
  show-method-in-nav-bar="as-plain-text" regular-font="system-ui, sans-serif"
  mono-font="ui-monospace, monospace" primary-color="#0b62c4">
-<a slot="nav-logo" href="/ui/images">← Images</a>
+<a slot="nav-logo" href="/ui/images" style="color: #fff">← Images</a>
 </rapi-doc>
 <noscript><p>This page needs JavaScript; <a href="/openapi.json">openapi.json</a> does not.
 <a href="/ui/images">To the images</a></p></noscript>

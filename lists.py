@@ -10,6 +10,7 @@ from documents import BRIEF_FIELDS, DOCUMENT_FIELDS, NO_LOCATIONS, fits, image_d
 from errors import Invalid, NotFound
 from models import VISIBLE, audience_of, etag
 from plans import (
+    POSITION,
     branches_of,
     filter_conditions,
     filter_parameters,
@@ -20,8 +21,8 @@ from plans import (
 )
 
 # This is the hot path, below Peewee's models: docs/performance.md has what a page costs against answering a constant
-# (rows turned into objects cost four to eight times that). What it reads is rendered already (models.documents_of), and
-# a page comes as one row, since sqlite3 takes the interpreter's lock anew for each row.
+# (rows turned into objects cost four to eight times that). What it reads is rendered already (documents.py), and a page
+# comes as one row, since sqlite3 takes the interpreter's lock anew for each row.
 
 TIME_LENGTH = 26
 # So many are counted one by one; of more it is only said that there are.
@@ -91,9 +92,9 @@ def list_page(query, context, content):
     ranges = ("from start",)
     if query.marker is not None:
         position = query.position or position_of(query, context)
-        parameters |= dict(zip(("p0", "p1", "p2"), position, strict=False))
+        parameters |= dict(zip(POSITION, position, strict=False))
         ranges = ranges_after(query, position[0])
-    if query.limit == 0:
+    if query.limit == 0 or query.is_hopeless:
         return b"", None
     filters = filters_of(query)
     branches = branches_of(query, filters, context, parameters)
@@ -144,6 +145,8 @@ def ranges_after(query, value):
 
 def count_images(query, context):
     """How many images are on all pages of a list together, at most MOST_COUNTED + 1."""
+    if query.is_hopeless:
+        return 0
     # No order is asked for: what is counted is found the quickest way.
     query = query._replace(sort_key="created_at", sort_dir="desc", limit=MOST_COUNTED // 4)
     parameters = {"tenant": context.tenant, "most": MOST_COUNTED + 1, **filter_parameters(query)}

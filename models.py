@@ -33,10 +33,9 @@ from documents import (
     documents_of,
     fits,
     is_paired,
-    member_digest,
     words_of,
 )
-from errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, Unauthorized
+from errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed
 from limits import UNLIMITED, quota_of, require_locations, require_room
 
 GONE = ("deleted", "pending_delete")
@@ -311,109 +310,6 @@ class Parts(NamedTuple):
             execute("DELETE FROM location WHERE image_id = ?", (row["pk"],))
             Location.store(row["pk"], changes["locations"])
         return Parts.of(row["pk"])
-
-
-class Member(Table):
-    image = ForeignKeyField(Image, on_delete="CASCADE")
-    member = CharField(255)
-    can_share = BooleanField(default=False)
-    digest = IntegerField(default=0)  # see ``documents.member_digest``
-
-    class Meta:
-        primary_key = CompositeKey("image", "member")
-        without_rowid = True
-
-    @classmethod
-    def list_of(cls, image_id, context):
-        """[(member_id, can_share)] as far as the caller may know. Raises NotFound."""
-        with reading():
-            row = Image.find(image_id, context)
-            members = cls.select(cls.member, cls.can_share).where(cls.image == row["pk"]).order_by(cls.member)
-            entries = list(members.tuples())
-            if context.is_owner_of(row["owner"]) or (context.tenant, True) in entries:
-                return entries
-            return [entry for entry in entries if entry[0] == context.tenant]
-
-    @classmethod
-    def shared_with(cls, member_id, context):
-        """[(image_id, can_share)]: to a caller its own, or those of its images that it shares. Never deleted ones."""
-        with reading():
-            entries = cls.select(Image.id, cls.can_share).join(Image).order_by(Image.created_at, Image.id)
-            entries = entries.where((cls.member == member_id) & (Image.deleted == False))  # noqa: E712
-            if not (context.is_admin or context.tenant == member_id):
-                entries = entries.where(Image.owner == context.tenant)
-            return list(entries.tuples()) if context.is_admin or context.tenant is not None else []
-
-    @classmethod
-    def find_shareable(cls, image_id, context):
-        """The image's row. Raises NotFound, Unauthorized, Forbidden where the caller may not share it on."""
-        row = Image.find(image_id, context)
-        context.require_may_write()
-        if not context.is_owner_of(row["owner"]):
-            if context.tenant is None:
-                raise Unauthorized("Only a tenant's user or an admin may share images.")
-            is_sharing = (cls.image == row["pk"]) & (cls.member == context.tenant) & (cls.can_share == True)  # noqa: E712
-            if not cls.select().where(is_sharing).exists():
-                raise Forbidden("Only the image's owner, an admin, or a member who can share may do this.")
-        return row
-
-    @classmethod
-    def require_shareable(cls, image_id, context):
-        """Before the body is read: raises as ``find_shareable`` does."""
-        with reading():
-            cls.find_shareable(image_id, context)
-
-    @classmethod
-    def replace_all(cls, image_id, memberships, context, api):
-        """Make ``{member_id: can_share or None}`` the whole set. Raises as ``find_shareable`` does."""
-        with writing():
-            row = cls.find_shareable(image_id, context)
-            before = cls.shares_of(row["pk"])
-            require_room(api, context, "image_member_quota", len(memberships), len(before))
-            cls.delete().where(cls.image == row["pk"]).execute()
-            shares = {
-                member_id: before.get(member_id, False) if can_share is None else can_share
-                for member_id, can_share in memberships.items()
-            }
-            rows = [(*entry, member_digest(*entry)) for entry in ((row["pk"], *share) for share in shares.items())]
-            database.connection().executemany("INSERT INTO member VALUES (?, ?, ?, ?)", rows)
-            cls.note_sharing(row["pk"], before, context, api)
-
-    @classmethod
-    def put(cls, image_id, member_id, can_share, context, api):
-        """Add a member, or change its can_share unless that is None. Raises as ``find_shareable`` does."""
-        with writing():
-            row = cls.find_shareable(image_id, context)
-            digest = member_digest(row["pk"], member_id, bool(can_share))
-            entry = cls.insert(image=row["pk"], member=member_id, can_share=bool(can_share), digest=digest)
-            target = [cls.image, cls.member]
-            before = cls.shares_of(row["pk"])
-            require_room(api, context, "image_member_quota", len(before.keys() | {member_id}), len(before))
-            if can_share is None:
-                entry.on_conflict(conflict_target=target, action="IGNORE").execute()
-            else:
-                entry.on_conflict(conflict_target=target, preserve=[cls.can_share, cls.digest]).execute()
-            cls.note_sharing(row["pk"], before, context, api)
-
-    @classmethod
-    def remove(cls, image_id, member_id, context, api):
-        """Raises as ``find_shareable`` does, and NotFound where it is no member."""
-        with writing():
-            row = cls.find_shareable(image_id, context)
-            before = cls.shares_of(row["pk"])
-            if not cls.delete().where((cls.image == row["pk"]) & (cls.member == member_id)).execute():
-                # Clients of the time look for this sentence.
-                raise NotFound("Membership could not be found.")
-            cls.note_sharing(row["pk"], before, context, api)
-
-    @classmethod
-    def shares_of(cls, pk):
-        """{member_id: can_share}"""
-        return dict(cls.select(cls.member, cls.can_share).where(cls.image == pk).tuples())
-
-    @classmethod
-    def note_sharing(cls, pk, before, context, api):
-        history.note_sharing(pk, current_time(), context, before, cls.shares_of(pk), api.image_history_limit)
 
 
 def require_pair(row):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import orjson
 
 from database import DATABASE_ERRORS, database, translated
-from models import DELETED, KILLED, NORMAL
+from documents import DELETED, KILLED, NORMAL
 
 # A filter that so few images pass is where a query starts; they are then sorted. Any other is checked on the way.
 FEW = 500
@@ -55,6 +55,8 @@ SINGLE_PROPERTIES = 16
 OTHER_PROPERTIES = """NOT EXISTS (SELECT 1 FROM json_each(:others) AS wanted WHERE NOT EXISTS (
     SELECT 1 FROM property AS other WHERE other.image_id = image.pk
     AND other.name = json_extract(wanted.value, '$[0]') AND other.value = json_extract(wanted.value, '$[1]')))"""
+# The parameters that say after which position a page begins.
+POSITION = ("p0", "p1", "p2")
 STARTS = {"changes_since": "updated_at", "scan": "created_at"}
 BOUND_STARTS = {"size_min": "size", "size_max": "size"}
 
@@ -170,12 +172,13 @@ def enough_ahead(limit):
 
 def sampled_ahead(query, condition, parameters, shelf):
     """How many of the next images in the list's order pass."""
-    columns, places = query.sort_columns, (":p0", ":p1", ":p2")
+    columns = query.sort_columns
     compare, position = "<" if query.sort_dir == "desc" else ">", ()
     after = "1"
     if "p0" in parameters:
-        position = tuple(parameters[place[1:]] for place in places[: len(columns)])
-        after = f"({', '.join(columns)}) {compare} ({', '.join(places[: len(columns)])})"
+        names = POSITION[: len(columns)]
+        position = tuple(parameters[name] for name in names)
+        after = f"({', '.join(columns)}) {compare} ({', '.join(f':{name}' for name in names)})"
         if position[0] is None:
             after = f"{columns[0]} IS NULL AND (created_at, id) {compare} (:p1, :p2)"
     order = ", ".join(f"{column} {query.sort_dir}" for column in columns)
@@ -217,7 +220,7 @@ def sampled(condition, parameters, shelf):
 def count_passing(condition, images, most, position, parameters):
     """How many of the first ``most`` of ``images`` pass; they begin at ``position``."""
     statement = f"SELECT count(*) FROM (SELECT {condition} AS passes {images} LIMIT {most}) WHERE passes"
-    values = [value for name, value in parameters.items() if name[0] not in "mp"]  # neither most nor the position
+    values = [value for name, value in parameters.items() if name not in ("most", *POSITION)]
     return recall((statement, *position, *values), statement, parameters)
 
 

@@ -41,6 +41,11 @@ class ListQuery(NamedTuple):
         """The order, ties included, all in one direction."""
         return SORT_COLUMNS[self.sort_key]
 
+    @property
+    def is_hopeless(self):
+        """Whether it searches for what has no word, such as a sign alone, which no image has."""
+        return self.search is not None and not self.search.words
+
 
 def parse_limit(value):
     """What is above ``api_limit_max`` will be capped, however large."""

@@ -24,7 +24,8 @@ import ui
 from config import Settings, read_settings
 from documents import DOCUMENT_FIELDS
 from errors import Invalid, RegistryError
-from models import Image, Member
+from members import Member
+from models import Image
 from web import (
     Answer,
     Application,

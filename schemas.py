@@ -5,6 +5,7 @@ import math
 import re
 from datetime import UTC, datetime
 
+import orjson
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
 
 from errors import Invalid
@@ -217,10 +218,12 @@ def is_clean(value):
 
 
 def metadata_text(value):
-    """Compact JSON of an object; raises ValueError where a text within cannot be kept."""
+    """Compact JSON of an object; raises ValueError where something within cannot be kept, or read again."""
     if not isinstance(value, dict) or not all(map(is_clean, texts_within(value))):
         raise ValueError
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    orjson.loads(text)  # which knows no whole number beyond the range of a double, and json does
+    return text
 
 
 def texts_within(value):

@@ -31,11 +31,16 @@ class Search(NamedTuple):
 
 
 def parse_search(text):
-    """The Search that ``text`` asks for, or None where it has no word. Raises ValueError for too many words."""
+    """The Search that ``text`` asks for, or None where it is blank; one without words finds nothing.
+
+    Raises ValueError for too many words.
+    """
+    if not text.strip():
+        return None
     words = tuple(dict.fromkeys(words_in(text)))
     if len(words) > MOST_WORDS:
         raise ValueError
-    return Search(words, id_beginning(text.strip().lower())) if words else None
+    return Search(words, id_beginning(text.strip().lower()))
 
 
 def id_beginning(text):

@@ -134,10 +134,10 @@ def passes(record, name, text):
 
 
 def is_found(record, text):
-    """Whether each word of the text begins one of the record's, or the text its id; no word asks for nothing."""
+    """Whether each word of the text begins one of the record's, or the text its id; blank, it asks for nothing."""
     asked, beginning = words(text), text.strip().lower()
     if not asked:
-        return True
+        return not beginning
     spellings = (record["id"], record["id"].replace("-", ""))
     if (
         len(beginning) >= 4

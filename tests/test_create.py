@@ -385,6 +385,7 @@ NO_URLS = ("", "a", "/var/lib", "//host/a", "1a:b", f"{LONGEST_URL}a", "file:///
         *[("location_data", value) for value in ("file:///a", 1, {}, entry("x:1"), ["x:1"], [None], [{}], [[]])],
         *[("location_data", [{"url": "x:1", "metadata": metadata}]) for metadata in ("", "a", 0, 1, True, [], [{}])],
         *[("location_data", [entry("x:1", metadata)]) for metadata in ({"\0": 1}, {"a": [{"b": "\ud800"}]})],
+        *[("location_data", [entry("x:1", {"a": [sign * 10**309]})]) for sign in (1, -1)],
         *[("location_data", [{"url": "x:1", "status": status}]) for status in ("", "queued", "Active", 0, True, [])],
         ("location_data", [entry("x:1"), entry("b")]),
     ],
@@ -396,6 +397,15 @@ def test_a_location_that_is_refused_names_its_field_and_what_is_accepted(client,
     assert list(response.json["errors"]) == [field]
     assert all(LOCATION_MESSAGE.fullmatch(message) for message in response.json["errors"][field])
     assert rows(database_path, "SELECT count(*) FROM image") == [(0,)]
+
+
+@pytest.mark.parametrize("number", [2**64, -(10**308), 1e308, 22.10])
+def test_numbers_in_metadata_stay_what_they_were(client, number):
+    text = json.dumps({"n": number}, separators=(",", ":"))
+    image = create(client, location_data=[entry("x:1", {"n": number})]).json["image"]
+
+    for path in (f"/images/{image['id']}", "/images/detail?limit=1&is_public=none"):
+        assert f'"metadata":{text}' in client.get(path).text
 
 
 @pytest.mark.parametrize(("field", "other"), [("created_at", "updated_at"), ("updated_at", "created_at")])

@@ -12,13 +12,14 @@ import pytest
 from conftest import ROOT, Server, clean_environment, environment
 
 import fence
+import members
 import migrations
 import models
 from config import read_settings
 from documents import documents_of, member_digest, words_of
 
 SCRIPTS = sorted(path.stem for path in (ROOT / "migrations").glob("[0-9]*.py"))
-TABLES = (models.Image, models.Property, models.Location, models.Member)
+TABLES = (models.Image, models.Property, models.Location, members.Member)
 IMAGE_ID = "71c675ab-d94f-49cd-a114-e12490b328d9"
 # The rows of one image as version 1 has them.
 FIRST_ROWS = {

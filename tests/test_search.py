@@ -63,7 +63,8 @@ MISSES |= {
     "🐧 linux": "🐧 windows",
     "near": "NEAR(near far)",
 }
-WITHOUT_WORDS = ["", " ", "*", '""', "-", "----", "🐧", "^", "()", "_", "\u0301", "\u200f", "%"]
+BLANK = ["", " ", "\t\u3000"]
+WITHOUT_WORDS = ["*", '""', "-", "----", "🐧", "^", "()", "_", "\u0301", "\u200f", "%"]
 
 
 @pytest.fixture
@@ -111,11 +112,23 @@ def test_each_word_must_begin_a_word(indexed_together, found, make_image, name, 
     assert found(text) == []
 
 
-@pytest.mark.parametrize("text", WITHOUT_WORDS)
-def test_what_has_no_word_asks_for_nothing(found, make_image, text):
+@pytest.mark.parametrize("text", BLANK)
+def test_what_is_blank_asks_for_nothing(found, make_image, text):
     make_image(name="one", properties={"os": "*"})
 
     assert found(text) == ["one"]
+
+
+@pytest.mark.parametrize("text", WITHOUT_WORDS)
+def test_what_has_no_word_finds_nothing(client, make_image, text):
+    for name in ("one", text):
+        marker = make_image(name=name, properties={"os": text}, is_public=True)["id"]
+
+    for more in ({}, {"marker": marker}, {"is_public": "none", "sort_key": "name"}, {"limit": 0}):
+        response = client.get("/images", query_string={"q": text, "count": "true", **more})
+        assert (response.status_code, response.json["images"]) == (200, [])
+        assert response.headers["X-Total-Count"] == "0"
+        assert "Link" not in response.headers
 
 
 def test_all_words_may_be_in_different_values_and_in_any_order(indexed_together, found, make_image):

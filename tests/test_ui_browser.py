@@ -351,3 +351,114 @@ def test_the_policy_is_kept_and_would_stop_a_script(browser, site):
 
     assert browser.execute_script("return window.hacked") is None
     assert any("Content Security Policy" in entry for entry in console(browser))
+
+
+def offline(browser, is_offline, latency=0):
+    browser.execute_cdp_cmd("Network.enable", {})
+    speed = {"offline": is_offline, "latency": latency, "downloadThroughput": -1, "uploadThroughput": -1}
+    browser.execute_cdp_cmd("Network.emulateNetworkConditions", speed)
+
+
+def focused(browser):
+    return browser.execute_script("return document.activeElement.id")
+
+
+@pytest.mark.parametrize("browser", ["wide"], indirect=True)
+def test_a_search_says_that_it_takes_a_while_and_that_it_failed(browser, site):
+    browser.get(f"{site.url}/ui")
+    said = "return document.getElementById('progress').textContent"
+
+    try:
+        offline(browser, False, latency=1500)
+        browser.find_element(By.ID, "q").send_keys("debian")
+        wait_for(browser, f"{said}.includes('Loading')")
+        wait_for(browser, f"{said} === '' && location.search === '?q=debian'")
+        offline(browser, True)
+        browser.find_element(By.ID, "q").send_keys("-03")
+        wait_for(browser, f"{said}.includes('could not be reached')")
+        rows = names(browser)
+    finally:
+        offline(browser, False)
+    browser.find_element(By.ID, "q").send_keys(Keys.ENTER)
+
+    wait_for(browser, f"{said} === '' && location.search === '?q=debian-03'")
+    assert (len(rows), names(browser)) == (20, ["debian-03"])
+
+
+def test_a_search_typed_in_parts_is_one_step_of_the_history(browser, site):
+    browser.get(f"{site.url}/ui/images?status=active")
+
+    for part, address in (("deb", "deb"), ("ian", "debian"), ("-03", "debian-03")):
+        browser.find_element(By.ID, "q").send_keys(part)
+        wait_for(browser, f"return location.search === '?q={address}&status=active'")
+    browser.back()
+
+    wait_for(browser, "return location.search === '?status=active' && document.querySelectorAll('tbody tr').length > 1")
+
+
+def test_a_filter_is_set_and_taken_away_by_keyboard_in_its_place(browser, site):
+    browser.get(f"{site.url}/ui")
+    browser.execute_script("window.same = true; document.getElementById('chip-visibility').focus()")
+
+    press(browser, Keys.ENTER, Keys.TAB, Keys.ENTER)
+    wait_for(browser, "return location.search === '?visibility=public'")
+    wait_for(browser, "return document.querySelector('.chosen #chip-visibility')")
+    after_set = focused(browser)
+    press(browser, Keys.TAB, Keys.ENTER)
+    wait_for(browser, "return location.search === '' && !document.querySelector('.chosen')")
+    after_unset = focused(browser)
+    press(browser, Keys.TAB, Keys.ENTER, Keys.TAB)
+    browser.switch_to.active_element.send_keys("acme", Keys.ENTER)
+    wait_for(browser, "return location.search === '?owner=acme'")
+    wait_for(browser, "return document.querySelector('.chosen #chip-owner')")
+
+    assert [after_set, after_unset, focused(browser)] == ["chip-visibility", "chip-visibility", "chip-owner"]
+    assert browser.execute_script("return window.same && !document.querySelector('details.chip[open]')")
+    assert console(browser) == []
+
+
+def test_a_menu_closes_when_the_focus_leaves_it(browser, site):
+    browser.get(f"{site.url}/ui")
+    browser.execute_script("document.getElementById('chip-visibility').focus()")
+
+    press(browser, Keys.ENTER, Keys.TAB, Keys.TAB)
+    is_open = browser.execute_script("return document.querySelector('details.chip[open]') !== null")
+    press(browser, Keys.TAB)
+
+    assert is_open
+    assert browser.execute_script("return document.querySelector('details.chip[open]')") is None
+
+
+def test_the_way_back_from_an_image_and_its_deletion_is_to_the_view_it_was_in(browser, site):
+    browser.get(f"{site.url}/ui/images?q=debian&sort_key=name&sort_dir=asc&limit=5")
+    click(browser, "#next")
+    wait_for(browser, "return location.search.includes('marker=')")
+    address, rows = browser.current_url, names(browser)
+
+    browser.find_element(By.LINK_TEXT, rows[2]).click()
+    wait_for(browser, "return document.querySelector('h1').textContent.includes('debian')")
+    browser.find_element(By.LINK_TEXT, "← Images").click()
+    wait_for(browser, "return location.search.includes('marker=') && document.querySelector('tbody')")
+    there = browser.current_url, names(browser)
+    browser.find_element(By.LINK_TEXT, rows[2]).click()
+    browser.find_element(By.LINK_TEXT, "Delete …").click()
+    wait_for(browser, "return document.querySelector('button.danger')")
+    click(browser, "button.danger")
+    wait_for(browser, "return document.querySelector('.notice')?.textContent.includes('deleted')")
+
+    assert there == (address, rows)
+    assert browser.current_url == address
+    assert names(browser)[:4] == [*rows[:2], *rows[3:]]
+
+
+def test_long_owners_and_systems_do_not_widen_the_list_and_the_dashboard(browser, start_server):
+    server, long = start_server(), "o" * 255
+    fields = {"owner": long, "name": long, "properties": {"os_distro": long}, "protected": True}
+    server.request("POST", "/images", {"image": {**IMAGE, **fields}})
+
+    found = {}
+    for place in ("/ui/images", "/ui/dashboard"):
+        browser.get(f"{server.url}{place}")
+        found[place] = overflow(browser)
+
+    assert found == dict.fromkeys(found, 0)

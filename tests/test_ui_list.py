@@ -74,6 +74,7 @@ def test_a_page_before_which_little_is_left_is_the_first(client, many):
         ("size_min=10000000000", {"size": 1 << 35}),
         ("checksum=abc", {"checksum": "abc"}),
         ("property-os_distro=debian", {"properties": {"os_distro": "debian"}}),
+        ("property-note=", {"properties": {"note": ""}}),
         ("q=other+one", {"name": "other one"}),
         ("min_ram=7", {"min_ram": 7}),
     ],
@@ -100,9 +101,12 @@ def test_a_search_finds_the_beginnings_of_names_values_and_ids(client, make_imag
 def test_a_view_tells_how_many_it_has_altogether(client, many):
     first = visit(client, "/ui/images")
 
-    assert "25 of 60" in first.text
-    assert "10 of 60" in visit(client, link_of(visit(client, link_of(first, rel="next")), rel="next")).text
-    assert "20 of 20" in visit(client, "/ui/images?name=a").text
+    assert "1–25 of 60" in first.text
+    second = visit(client, link_of(first, rel="next"))
+    last = visit(client, link_of(second, rel="next"))
+    assert " 25 of 60" in second.text
+    assert "51–60 of 60" in last.text
+    assert "1–20 of 20" in visit(client, "/ui/images?name=a").text
 
 
 def test_filters_add_up_and_each_can_be_taken_away(client, make_image):
@@ -179,6 +183,16 @@ def test_nothing_found_is_said_with_a_way_back(client, make_image):
 
     assert "Nothing fits" in page.text
     assert rows(page) == []
+
+
+def test_a_search_without_letters_and_digits_says_why_it_finds_nothing(client, make_image):
+    make_image(name="🐧")
+
+    page = visit(client, "/ui/images?q=🐧")
+
+    assert rows(page) == []
+    assert "No letters or digits to search for" in page.text
+    assert len(rows(visit(client, "/ui/images?q=+"))) == 1
 
 
 @pytest.mark.parametrize("view", ["size_min=x", "marker=x", "sort_key=colour", "limit=-1", "position=x", "name=%ff"])
@@ -347,7 +361,7 @@ def test_a_dashboards_figures_are_those_of_what_its_reader_sees(client_as, make_
     }
 
     sizes = {caller: re.search(r"Bytes ([\d.]+ \w+)", text)[1] for caller, text in texts.items()}
-    assert sizes == {"admin": "4.0 GiB", "owner": "4.0 GiB", "stranger": "2.0 GiB", "anonymous": "1.0 GiB"}
+    assert sizes == {"admin": "3.0 GiB", "owner": "3.0 GiB", "stranger": "1.0 GiB", "anonymous": "0 bytes"}
     assert ["raw" in texts[caller] for caller in texts] == [True, True, False, False]
     assert ["several images have" in texts[caller] for caller in texts] == [True, True, False, False]
     assert ["nobody knows where" in texts[caller] for caller in texts] == [True, False, False, False]
@@ -381,3 +395,60 @@ def test_nobody_over_a_network_learns_whether_a_file_is_there(client_as, make_im
     make_image(name="lost", location=f"file://{tmp_path / 'gone.img'}")
 
     assert "file missing" not in visit(client_as("admin"), "/ui/dashboard").text
+
+
+BLANK = {"spaces": "   ", "controls": "\x01\x1f\x7f", "joiners": "\u200b\u200d\ufeff", "fillers": "\u3164\u2800"}
+
+
+@pytest.mark.parametrize("name", BLANK.values(), ids=BLANK)
+def test_an_image_whose_name_is_not_to_be_seen_has_a_link_that_is(client, make_image, name):
+    long_ago = "2020-01-01T00:00:00.000000"
+    image = make_image(name=name, status="saving", created_at=long_ago, updated_at=long_ago)
+    shown = f"blank name {image['id'][:8]}"
+
+    for place in ("/ui/images", "/ui/dashboard", f"/ui/images/{image['id']}", f"/ui/images/{image['id']}/delete"):
+        assert shown in visit(client, place).text
+    send(client, visit(client, f"/ui/images/{image['id']}/delete").form_to("/delete"))
+    assert f"{image['id']} is deleted" in visit(client, "/ui/images").text
+
+
+@pytest.mark.parametrize("name", [" a ", "\u200b名", "-", "🐧", "\u202ex"])
+def test_a_name_of_which_anything_is_to_be_seen_is_shown_as_it_is(client, make_image, name):
+    make_image(name=name)
+
+    page = visit(client, "/ui/images")
+
+    assert name in "".join(page.texts)
+    assert "blank name" not in page.text
+
+
+def test_who_types_on_stays_in_one_step_of_the_history(client, make_image):
+    make_image()
+
+    def step(shown, asked):
+        headers = {"HX-Request": "true", "HX-Current-URL": f"http://localhost/ui/images{shown}"}
+        answer = client.get(f"/ui/images{asked}", headers=headers)
+        return next(name for name in ("HX-Push-Url", "HX-Replace-Url") if name in answer.headers)
+
+    assert step("", "?q=deb") == step("?q=deb&status=active", "?q=deb") == "HX-Push-Url"
+    assert step("?q=deb", "?q=deb&sort_key=name") == step("?status=active", "?status=active&q=a") == "HX-Push-Url"
+    assert step("?q=deb", "?q=debian") == step("?q=deb", "?q=") == "HX-Replace-Url"
+    assert step("?q=d&status=active", "?status=active&q=deb") == "HX-Replace-Url"
+
+
+@pytest.mark.parametrize(
+    ("view", "place"),
+    [
+        (None, "/ui/images"),
+        ("", "/ui/images"),
+        ("?q=a+b&status=active", "/ui/images?q=a+b&status=active"),
+        ("//evil.example/?a", "/ui/images?%2F%2Fevil.example%2F%3Fa="),
+        ("?a=b\nX: y", "/ui/images?a=b%0AX%3A+y"),
+    ],
+)
+def test_after_a_deletion_comes_the_view_that_the_form_names_and_no_other_place(client, make_image, view, place):
+    form = visit(client, f"/ui/images/{make_image()['id']}/delete").form_to("/delete")
+
+    response = send(client, form, view=view)
+
+    assert response.headers["Location"] == place

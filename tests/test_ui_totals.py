@@ -1,7 +1,13 @@
 """What a dashboard costs others: it is read by one at a time, and remembered."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import UTC, datetime, timedelta
+from html import unescape
 from threading import Event
+
+from pages import visit
+from test_ui_list import rows as listed
 
 from ui import totals
 
@@ -34,3 +40,61 @@ def test_what_took_long_to_read_is_remembered_however_many_readers_there_are(cli
 
     assert readings == [1]
     assert len(totals.remembered) <= totals.MOST_REMEMBERED
+
+
+def test_each_figure_is_as_many_as_the_list_that_it_links_to_has(client, make_image):
+    for number in range(3):
+        make_image(owner="acme", size=1, status="killed" if number else "active")
+        make_image(owner="zeta", size=1 << 30, disk_format="iso", container_format="bare")
+    page = visit(client, "/ui/dashboard")
+    text = client.get("/ui/dashboard").text
+
+    bar = r'(?:<bdi[^>]*>\w+</bdi></a></th>.*?class="number">)?'
+    rows = re.findall(rf'<a href="(/ui/images[^"]*)">{bar}([\d,]+)<', text, re.DOTALL)
+
+    assert len(rows) == 9
+    for link, count in rows:
+        assert len(listed(visit(client, unescape(link)))) == int(count), link
+    assert page.text.index("zeta") < page.text.index("acme")
+
+
+def test_bars_are_in_the_order_of_their_length(client, make_image):
+    make_image(owner="large", size=1 << 40)
+    for _ in range(3):
+        make_image(owner="many", size=1)
+
+    text = visit(client, "/ui/dashboard").text
+
+    assert text.index("large") < text.index("many")
+
+
+def test_what_is_wrong_is_counted_and_more_than_is_named_has_a_command(client, make_image, monkeypatch):
+    for number in range(7):
+        make_image(name=f"lost {number}")
+        make_image(name="same", checksum=f"{number // 2}")
+
+    text = visit(client, "/ui/dashboard").text
+    monkeypatch.setattr(totals, "CANDIDATES", 10)
+    totals.remembered.clear()
+    fewer = visit(client, "/ui/dashboard").text
+
+    assert "no location 14 images active" in text
+    assert "select(.location == null)" in text
+    assert "twice 3 checksums that" in text
+    assert "uniq -d" not in text
+    assert "no location at least 14 images" in fewer
+
+
+def test_months_have_what_was_added_in_them_and_is_seen(client_as, make_image):
+    now = datetime.now(UTC)
+    this, before = f"{now:%Y-%m}", f"{now.replace(day=1) - timedelta(days=1):%Y-%m}"
+    for month, fields in ((this, {"is_public": True}), (before, {"owner": "owner"}), ("2001-01", {"is_public": True})):
+        make_image(created_at=f"{month}-01T00:00:00.000000", **fields)
+    make_image(created_at=f"{before}-28T23:59:59.999999", owner="stranger", members={"owner": False})
+
+    def months(caller):
+        text = visit(client_as(caller), "/ui/dashboard").text.partition("As a table")[2]
+        return dict(re.findall(r"(\d{4}-\d\d) (\d+)", text))
+
+    assert months("admin") == months("owner") == {this: "1", before: "2"}
+    assert months("anonymous") == {this: "1"}

@@ -7,6 +7,7 @@ from errors import NotFound, RegistryError, Unauthorized
 from ui import changes, dashboard, image, listing, refusals, sessions, signing
 from ui.assets import asset_url, assets
 from ui.pages import see_other
+from ui.words import is_visible
 from web import answer_registry_error
 
 pages = Blueprint("ui", __name__, url_prefix="/ui", template_folder="templates")
@@ -134,6 +135,7 @@ def register(app):
     app.identifiers[assets.name] = sessions.identify_nobody
     app.register_error_handler(Unauthorized, lead_from_root)
     app.jinja_env.globals["asset_url"] = asset_url
+    app.jinja_env.tests["visible"] = is_visible
 
 
 def redirect_browser():

@@ -2,15 +2,17 @@
 
 from contextlib import suppress
 
-from flask import g, request, url_for
+from flask import g, request
 from werkzeug.datastructures import ETags
 
 from errors import Conflict, Invalid, NotFound, PreconditionFailed, RegistryError, TooLarge
-from models import GONE, Image, Member
+from members import Member
+from models import GONE, Image
 from schemas import CREATE_STATUSES, UPDATE_STATUSES, parse_member
 from ui import clashes, forms, sessions
 from ui.forms import first, read_fields, read_form
 from ui.image import curl_change, image_page, see
+from ui.listing import view_link
 from ui.pages import page_url, render, see_other
 from ui.words import LABELS
 from web import log_failure
@@ -205,12 +207,12 @@ def delete_page(seen, refusal=None):
 def delete_image(image_id):
     Image.require_changeable(image_id, request.context)
     try:
-        tag = first(read_form(), "tag")
-        row = Image.remove(image_id, request.context, request.settings.api, ETags([tag]))
+        fields = read_form()
+        row = Image.remove(image_id, request.context, request.settings.api, ETags([first(fields, "tag")]))
     except RegistryError as error:
         log_failure(error)
         return delete_page(see(image_id), error)
-    return done("deleted", row, url_for("ui.list_images"))
+    return done("deleted", row, view_link(first(fields, "view")))
 
 
 def undelete_image(image_id):

@@ -6,9 +6,15 @@ from flask import request, url_for
 
 from ui import sessions
 from ui.pages import flavor, render
-from ui.totals import NAMED, totals_of, wrong_of
+from ui.totals import MONTHS_SHOWN, totals_of, wrong_of
 
-BARS, MONTHS = 10, 24
+BARS = 10
+# What lists all that is wrong in one way, where a list of the pages cannot.
+COMMANDS = {
+    "unplaced": "./registry list --status active --json | jq -r '.[] | select(.location == null) | .id'",
+    "lost": "./registry verify",
+    "duplicates": "./registry list --json | jq -r '.[].checksum // empty' | sort | uniq -d",
+}
 
 
 def show_dashboard():
@@ -26,7 +32,7 @@ def show_dashboard():
         totals=totals,
         age=int(age),
         wrong=wrong,
-        named=NAMED,
+        commands=COMMANDS,
         charts=charts,
         months=months_of(totals.months),
         form_token=sessions.form_token,
@@ -50,10 +56,10 @@ def chart(title, label, parameter, table):
 
 
 def months_of(table):
-    """[{month, count, height}] of the last MONTHS, empty ones too; ``height`` is a percentage of the largest."""
+    """[{month, count, height}] of the last MONTHS_SHOWN, empty ones too; ``height`` is a percentage of the largest."""
     year, month = (int(part) for part in datetime.now(UTC).strftime("%Y %m").split())
     names = []
-    for _ in range(MONTHS):
+    for _ in range(MONTHS_SHOWN):
         names.append(f"{year}-{month:02}")
         year, month = (year, month - 1) if month > 1 else (year - 1, 12)
     most = max((table.get(name, 0) for name in names), default=0) or 1

@@ -10,7 +10,8 @@ import lists
 import web
 from guard import SAFE_HEADERS
 from masking import masked_record
-from models import Image, Member
+from members import Member
+from models import Image
 from ui import sessions
 from ui.pages import api_url, flavor, page_url, render, see_other
 

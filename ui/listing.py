@@ -1,7 +1,7 @@
 """The list: its view by the address, its pages in both directions, its filters as chips."""
 
 from typing import Any, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from flask import request, url_for
 
@@ -10,8 +10,9 @@ import queries
 from errors import Invalid
 from ui import sessions
 from ui.pages import is_part, render
+from ui.words import is_visible
 
-PAGE_SIZES = (25, 50, 100, 250)
+PAGE_SIZE = 25
 GIB = 1 << 30
 SIZES = {
     "up to 100 MiB": {"size_max": GIB // 1024 * 100},
@@ -55,7 +56,7 @@ class View(NamedTuple):
 
     def link(self, **changes):
         """The address of the view with some parameters changed, None taken out; it begins at the first page."""
-        merged = {name: value for name, value in {**self.given, **changes}.items() if value not in (None, "")}
+        merged = {name: value for name, value in {**self.given, **changes}.items() if value is not None}
         return f"{url_for('ui.list_images')}{'?' if merged else ''}{urlencode(merged)}"
 
 
@@ -77,6 +78,7 @@ def show_list():
         view=view,
         listing=listing,
         total=total,
+        places=places_of(view, listing, total),
         form_token=sessions.form_token,
         notice=sessions.take_notice(),
         chips=chips_of(view),
@@ -85,8 +87,25 @@ def show_list():
         may_create=may_create(request.context),
     )
     if is_part():
-        response.headers["HX-Push-Url"] = asked_link(view)
+        response.headers["HX-Replace-Url" if is_typed_further(view) else "HX-Push-Url"] = asked_link(view)
     return response
+
+
+def places_of(view, listing, total):
+    """As text: which images of the view these are, at its beginning and its end; between them only how many."""
+    shown, is_exact = len(listing.images), not total.endswith("+")
+    if listing.previous is None:
+        return f"1–{shown:,}"
+    if listing.following is None and is_exact:
+        last = int(total.replace(",", ""))
+        return f"{last - shown + 1:,}–{last:,}"
+    return f"{shown:,}"
+
+
+def view_link(query):
+    """The address of a view that a form names by its query, whatever that is."""
+    pairs = parse_qsl(query.removeprefix("?"), keep_blank_values=True)
+    return f"{url_for('ui.list_images')}{'?' if pairs else ''}{urlencode(pairs)}"
 
 
 def total_of(view, listing):
@@ -102,6 +121,15 @@ def asked_link(view):
     return view.link(**place)
 
 
+def is_typed_further(view):
+    """Whether only the words of a search differ from the page's: each pause in typing is no step of the history."""
+    shown, asked = (
+        dict(parse_qsl(address.partition("?")[2], keep_blank_values=True))
+        for address in (request.headers.get("HX-Current-URL", ""), asked_link(view))
+    )
+    return "q" in shown and {**shown, "q": ""} == {**asked, "q": ""}
+
+
 def may_create(context):
     return not context.is_read_only and (context.is_admin or context.tenant is not None)
 
@@ -111,9 +139,9 @@ def read_view():
     context, api = request.context, request.settings.api
     pairs = queries.parse_parameters(request.query_string)
     known = ("q", *FILTERS, *OTHERS, "sort_key", "sort_dir", "limit")
-    given = {name: value for name, value in pairs if value and is_known(name, known)}
+    given = {name: value for name, value in pairs if is_known(name, known) and (value or is_known(name, ()))}
     place = {name: value for name, value in pairs if name in ("marker", "position") and value}
-    asked = {"limit": PAGE_SIZES[0], **given, **place}
+    asked = {"limit": PAGE_SIZE, **given, **place}
     visibility = asked.pop("visibility", None)
     if visibility not in (None, "public", "private"):
         raise Invalid({"visibility": ["Must be public or private."]})
@@ -192,7 +220,7 @@ def sort_link(view, key, direction):
 
 
 def chips_of(view):
-    """[{name, title, choice, clear, options: [(title, link, is_chosen)], field}]: one a filter."""
+    """[{name, title, choice, unset, options: [(title, link, is_chosen)], field}]: one a filter."""
     context, api, given = request.context, request.settings.api, view.given
     statuses = ("active", "queued", "saving", "killed", "deactivated", "pending_delete")
     chips = [
@@ -256,5 +284,5 @@ def sort_chip(view):
 def other_chip(view, name):
     """A filter that only an address or a link of the dashboard sets."""
     title = name.removeprefix(queries.PROPERTY_PREFIX).replace("_", " ")
-    choice = view.given[name]
+    choice = view.given[name] if is_visible(view.given[name]) else "(empty)"
     return {"name": name, "title": title, "choice": choice, "unset": view.link(**{name: None}), "options": []}

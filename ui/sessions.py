@@ -12,6 +12,7 @@ import tokens
 from context import ANONYMOUS, context_of_bearer, identify
 from errors import Forbidden, Unauthorized
 from ui.keys import read_key
+from ui.words import is_visible
 
 SESSION_COOKIE, VISITOR_COOKIE, NOTICE_COOKIE = "registry_session", "registry_visitor", "registry_notice"
 # After so long somebody signs in again, however busy the session.
@@ -109,7 +110,9 @@ def require_form_token(given):
 
 def send_notice(kind, image=None, about=""):
     """Let the next page say what was done to an image: signed, so that no link makes a page say it."""
-    image_id, name = (image["id"], (image["name"] or image["id"])[:100]) if image else ("", "")
+    image_id, name = "", ""
+    if image:
+        image_id, name = image["id"], (image["name"] if is_visible(image["name"]) else image["id"])[:100]
     send_cookie(NOTICE_COOKIE, signer("notice").dumps([kind, image_id, name, about]), NOTICE_SECONDS)
 
 

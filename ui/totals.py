@@ -20,40 +20,49 @@ MOST_REMEMBERED = 64
 PATIENCE_SECONDS = 0.5
 BUSY = "The totals are being read for somebody else just now, which takes a while."
 # A list of what is wrong names so many, and is made of so many candidates at most.
-NAMED, CANDIDATES, FILES = 5, 20_000, 500
+NAMED, CANDIDATES, FILES, CHECKSUMS, STUCK_COUNTED = 5, 20_000, 500, 200, 1000
 DAY = timedelta(days=1)
+MONTHS_SHOWN = 24
 
-# What is not deleted, in parts that do not overlap; the first index has all that totals ask for.
+# What is not deleted, in parts that do not overlap; the first index has all that totals ask for. Of killed
+# images, which lists leave out too, only their status is told.
 PARTS = {
-    "all": "image INDEXED BY image_by_created_at WHERE shelf IN (0, 1, 2, 3)",
-    "public": "image INDEXED BY image_by_created_at WHERE shelf IN (0, 2)",
-    "own": "image INDEXED BY image_of_owner WHERE owner = :tenant AND shelf IN (1, 3)",
-    "member": """image WHERE pk IN (SELECT image_id FROM member WHERE member = :tenant) AND shelf IN (1, 3)
+    "all": "image INDEXED BY image_by_created_at WHERE shelf IN (0, 1{killed})",
+    "public": "image INDEXED BY image_by_created_at WHERE shelf IN (0{killed})",
+    "own": "image INDEXED BY image_of_owner WHERE owner = :tenant AND shelf IN (1{killed})",
+    "member": """image WHERE pk IN (SELECT image_id FROM member WHERE member = :tenant) AND shelf IN (1{killed})
         AND (owner IS NULL OR owner <> :tenant)""",
 }
+KILLED_TOO = {"all": ", 2, 3", "public": ", 2", "own": ", 3", "member": ", 3"}
 BY_KIND = "SELECT status, disk_format, count(*), total(size) FROM {part} GROUP BY status, disk_format"
-BY_OWNER = "SELECT owner, count(*), total(size) FROM {part} GROUP BY owner ORDER BY 2 DESC LIMIT 100"
-BY_MONTH = "SELECT substr(created_at, 1, 7), count(*) FROM {part} GROUP BY 1 ORDER BY 1 DESC LIMIT 240"
-KINDS = {name: BY_KIND.format(part=part) for name, part in PARTS.items()}
-OWNERS = {name: BY_OWNER.format(part=part) for name, part in PARTS.items()}
-MONTHS = {name: BY_MONTH.format(part=part) for name, part in PARTS.items()}
+BY_OWNER = "SELECT owner, count(*), total(size) FROM {part} GROUP BY owner ORDER BY 3 DESC, 2 DESC LIMIT 100"
+# Each a range of the index: groups would be sorted first, which takes twenty times as long.
+BY_MONTH = """WITH RECURSIVE month(first, next) AS (
+    SELECT date('now', 'start of month'), date('now', 'start of month', '+1 month')
+    UNION ALL SELECT date(first, '-1 month'), first FROM month LIMIT {months})
+    SELECT substr(first, 1, 7), (SELECT count(*) FROM {part} AND created_at >= first AND created_at < next)
+    FROM month"""
+KINDS = {name: BY_KIND.format(part=part.format(killed=KILLED_TOO[name])) for name, part in PARTS.items()}
+OWNERS = {name: BY_OWNER.format(part=part.format(killed="")) for name, part in PARTS.items()}
+MONTHS = {name: BY_MONTH.format(part=part.format(killed=""), months=MONTHS_SHOWN) for name, part in PARTS.items()}
 
 STUCK = {
     audience: f"""SELECT id, name, status, updated_at FROM image INDEXED BY image_by_status WHERE shelf IN (0, 1)
         AND status IN ('queued', 'saving') AND created_at < :before AND updated_at < :before AND {rule}
-        ORDER BY updated_at LIMIT {NAMED + 1}"""
+        ORDER BY updated_at LIMIT {STUCK_COUNTED}"""
     for audience, rule in VISIBLE.items()
 }
+NEWEST = f"SELECT count(*) FROM (SELECT 1 FROM image WHERE shelf IN (0, 1) LIMIT {CANDIDATES + 1})"
 UNPLACED = f"""SELECT id, name FROM (SELECT pk, id, name, status FROM image INDEXED BY image_by_created_at
     WHERE shelf IN (0, 1) ORDER BY created_at DESC LIMIT {CANDIDATES}) WHERE status = 'active'
-    AND NOT EXISTS (SELECT 1 FROM location WHERE image_id = pk AND location.status = 'active') LIMIT {NAMED + 1}"""
+    AND NOT EXISTS (SELECT 1 FROM location WHERE image_id = pk AND location.status = 'active')"""
 # Those without locations are found above; files are looked for where the newest images say they are.
 FILE_LOCATIONS = f"""SELECT id, name, url FROM (SELECT pk, id, name FROM image INDEXED BY image_by_created_at
     WHERE shelf IN (0, 1) ORDER BY created_at DESC LIMIT {CANDIDATES})
     JOIN location ON image_id = pk WHERE location.status = 'active' AND url LIKE 'file:%' LIMIT {FILES}"""
 DOUBLED = {
     "admin": "SELECT checksum FROM image INDEXED BY image_with_checksum WHERE checksum > '' GROUP BY 1"
-    " HAVING count(*) > 1 LIMIT 200",
+    f" HAVING count(*) > 1 LIMIT {CHECKSUMS}",
     "tenant": "SELECT DISTINCT checksum FROM image INDEXED BY image_of_owner WHERE owner = :tenant AND shelf IN (0, 1)"
     " AND checksum > '' LIMIT 2000",
 }
@@ -61,7 +70,7 @@ DUPLICATES = {
     audience: f"""SELECT doubled.checksum, count(*), min(image.name) FROM ({doubled}) AS doubled
         CROSS JOIN image INDEXED BY image_with_checksum ON image.checksum = doubled.checksum
         WHERE shelf IN (0, 1) AND {VISIBLE[audience]} GROUP BY 1 HAVING count(*) > 1
-        ORDER BY 2 DESC LIMIT {NAMED + 1}"""
+        ORDER BY 2 DESC"""
     for audience, doubled in DOUBLED.items()
 }
 
@@ -70,23 +79,31 @@ reading_lock = threading.Lock()
 
 
 class Totals(NamedTuple):
-    """Counts and bytes, by what; months are YYYY-MM."""
+    """Counts and bytes, by what, the largest first, of all but killed images; months are YYYY-MM."""
 
     count: int
     size: float
-    statuses: dict  # status → (count, size)
+    statuses: dict  # status → (count, size), killed too
     formats: dict  # disk_format, or None → (count, size)
     owners: dict  # owner, or None → (count, size): the largest
-    months: dict  # month → count
+    months: dict  # month → count, of the last MONTHS_SHOWN
+
+
+class Found(NamedTuple):
+    """What is wrong in one way."""
+
+    count: int
+    first: list  # NAMED of them
+    is_all: bool  # else there may be more among those that were not looked at
 
 
 class Wrong(NamedTuple):
-    """What is wrong, each list with NAMED entries and one more where there are more."""
+    """What is wrong."""
 
-    stuck: list
-    unplaced: list
-    lost: list  # files that are not where their location says
-    duplicates: list  # (checksum, how many, a name)
+    stuck: Found
+    unplaced: Found
+    lost: Found  # files that are not where their location says
+    duplicates: Found  # (checksum, how many, a name)
 
 
 def totals_of(context):
@@ -113,11 +130,12 @@ def merged(parts):
     for kinds, by_owner, by_month in parts:
         for status, disk_format, *amounts in kinds:
             add(statuses, status, amounts)
-            add(formats, disk_format, amounts)
+            if status != "killed":
+                add(formats, disk_format, amounts)
         for owner, *amounts in by_owner:
             add(owners, owner, amounts)
         months.update(dict(by_month))
-    count, size = (sum(amounts[place] for amounts in statuses.values()) for place in (0, 1))
+    count, size = (sum(amounts[place] for amounts in formats.values()) for place in (0, 1))
     return Totals(count, size, ordered(statuses), ordered(formats), ordered(owners), dict(sorted(months.items())))
 
 
@@ -127,14 +145,14 @@ def add(table, name, amounts):
 
 
 def ordered(table):
-    return dict(sorted(table.items(), key=lambda entry: (-entry[1][0], entry[0] or "")))
+    return dict(sorted(table.items(), key=lambda entry: (-entry[1][1], -entry[1][0], entry[0] or "")))
 
 
 def wrong_of(context, looks_for_files=False):
     """The Wrong that the caller may see; who is nobody's tenant has nothing to mend."""
     audience = audience_of(context)
     if audience == "nobody":
-        return Wrong([], [], [], [])
+        return Wrong(*[Found(0, [], True)] * 4)
     key = ("wrong", context.is_admin, context.tenant, looks_for_files)
     return remember(key, lambda: read_wrong(audience, context, looks_for_files))[0]
 
@@ -144,10 +162,21 @@ def read_wrong(audience, context, looks_for_files):
     with database.reading():
         stuck = database.execute(STUCK[audience], parameters).fetchall()
         duplicates = database.execute(DUPLICATES[audience], parameters).fetchall()
+        (newest,) = database.execute(NEWEST, ()).fetchone()
         unplaced = database.execute(UNPLACED, ()).fetchall() if context.is_admin else []
         places = database.execute(FILE_LOCATIONS, ()).fetchall() if looks_for_files else []
     lost = [(image_id, name) for image_id, name, url in places if is_lost(url)]
-    return Wrong(stuck, unplaced, lost[: NAMED + 1], duplicates)
+    is_all = newest <= CANDIDATES
+    return Wrong(
+        found_of(stuck, len(stuck) < STUCK_COUNTED),
+        found_of(unplaced, is_all),
+        found_of(lost, is_all and len(places) < FILES),
+        found_of(duplicates, len(duplicates) < CHECKSUMS),
+    )
+
+
+def found_of(entries, is_all):
+    return Found(len(entries), entries[:NAMED], is_all)
 
 
 def is_lost(url):

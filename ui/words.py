@@ -1,6 +1,7 @@
 """Sizes and times, fields, changes and refusals in the words of people."""
 
 import re
+import unicodedata
 from datetime import UTC, datetime
 
 from schemas import UNCLEAN_NAMES
@@ -40,6 +41,8 @@ SAID = (
     ),
 )
 PLACE = re.compile(r"(\d+)(?:\.url)?: ")
+# Letters and symbols that are drawn as nothing: fillers of Hangul, and Braille without a dot.
+BLANKS = "\u115f\u1160\u3164\uffa0\u2800"
 
 
 def human_size(count):
@@ -134,3 +137,8 @@ def side_told(field, value):
 
 def exact_told(field, value):
     return exact_size(value) if field in SIZES and value is not None else None
+
+
+def is_visible(text):
+    """Whether anything of it is to be seen: a letter, digit, sign or symbol, beside spaces, controls and joiners."""
+    return any(unicodedata.category(character)[0] in "LNPS" and character not in BLANKS for character in text or "")

@@ -8,6 +8,7 @@ import clock
 import database
 import guard
 import lists
+import members
 import models
 import registry
 import search
@@ -35,7 +36,7 @@ def without_transactions():
         with database.translated_errors():
             yield
 
-    models.writing = writing
+    models.writing = members.writing = writing
 
 
 def without_every_20th_commit():
@@ -50,7 +51,7 @@ def without_every_20th_commit():
             if count % 20 == 0:
                 transaction.rollback()
 
-    models.writing = writing
+    models.writing = members.writing = writing
 
 
 def without_if_match():
@@ -106,7 +107,7 @@ def without_hiding_before_reading():
     def reading_first(find):
         def read_and_find(image_id, context):
             image = models.Image.get_or_none(models.Image.id == image_id)
-            for table in () if image is None else (models.Property, models.Location, models.Member):
+            for table in () if image is None else (models.Property, models.Location, members.Member):
                 list(table.select().where(table.image == image.pk))
             return find(image_id, context)
 

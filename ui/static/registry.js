@@ -39,8 +39,40 @@
     row.querySelector("input").focus();
   };
 
+  // A chip's link puts it and its menu in the place of others: the focus waits at what will be there again.
+  const leaveMenu = (used) => {
+    let chip = used;
+    while (chip && !chip.matches("details.chip")) chip = chip.closest("details.chip") || chip.previousElementSibling;
+    if (chip) chip.querySelector("summary").focus();
+    closeMenus(null);
+  };
+
+  const tell = (text, isBad) => {
+    const progress = document.getElementById("progress");
+    if (!progress) return;
+    progress.textContent = text;
+    progress.classList.toggle("bad", Boolean(isBad));
+  };
+  let waiting = 0;
+
+  // The view of the list that this tab has left, for the way back from an image.
+  const keepView = () => {
+    if (document.getElementById("view")) sessionStorage.setItem("view", location.search);
+  };
+  const leadBack = () => {
+    const view = sessionStorage.getItem("view");
+    if (!view || !view.startsWith("?")) return;
+    for (const link of document.querySelectorAll(".back a")) link.search = view;
+    for (const form of document.querySelectorAll("form[action$='/delete']")) {
+      const field = Object.assign(document.createElement("input"), {type: "hidden", name: "view", value: view});
+      form.append(field);
+    }
+  };
+
   document.addEventListener("click", (event) => {
-    closeMenus(event.target.closest("details.chip"));
+    const used = event.target.closest(".chips .menu a, .chips .unset");
+    if (used) leaveMenu(used);
+    else closeMenus(event.target.closest("details.chip"));
     const more = event.target.closest("[data-more]");
     if (more) {
       event.preventDefault();
@@ -63,6 +95,28 @@
       search.select();
     }
   });
-  document.addEventListener("DOMContentLoaded", () => addCopyButtons(document));
+  document.addEventListener("submit", (event) => {
+    if (event.target.closest(".chips .menu")) leaveMenu(event.target);
+  });
+  document.addEventListener("focusout", (event) => {
+    const menu = event.target.closest("details.chip[open]");
+    if (menu && event.relatedTarget && !menu.contains(event.relatedTarget)) menu.open = false;
+  });
+  document.addEventListener("htmx:beforeSend", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(tell, 300, "Loading …");
+  });
+  document.addEventListener("htmx:afterRequest", () => {
+    clearTimeout(waiting);
+    tell("");
+  });
+  document.addEventListener("htmx:sendError", () => {
+    tell("The registry could not be reached: the list is as it was.", true);
+  });
+  addEventListener("pagehide", keepView);
+  document.addEventListener("DOMContentLoaded", () => {
+    addCopyButtons(document);
+    leadBack();
+  });
   document.addEventListener("htmx:afterSettle", (event) => addCopyButtons(event.target));
 })();

@@ -21,13 +21,14 @@ DOCUMENT_FIELDS = (
 )
 
 
+NO_LOCATIONS = ',"location":null,"location_data":[]}'
 # What documents_of gives.
 DERIVED = ("shelf", "brief", "document", "location_document", "digest")
 
 
 def documents_of(row, properties, locations):
     """The derived columns. ``document`` and ``location_document`` together are the full record; who may not
-    see the locations gets models.NO_LOCATIONS in their place. ``locations`` are [(url, metadata as JSON text, status)].
+    see the locations gets NO_LOCATIONS in their place. ``locations`` are [(url, metadata as JSON text, status)].
     """
     record = {**row, "is_public": row["visibility"] == PUBLIC}
     brief = orjson.dumps({name: record[name] for name in BRIEF_FIELDS})

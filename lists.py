@@ -6,9 +6,9 @@ from typing import NamedTuple
 import orjson
 
 from database import damaged
-from documents import BRIEF_FIELDS, DOCUMENT_FIELDS, fits, image_digest
+from documents import BRIEF_FIELDS, DOCUMENT_FIELDS, NO_LOCATIONS, fits, image_digest
 from errors import Invalid, NotFound
-from models import NO_LOCATIONS, VISIBLE, audience_of
+from models import VISIBLE, audience_of, etag
 from plans import (
     POSITION,
     branches_of,
@@ -36,6 +36,7 @@ CONTENT = {
     "own": f"document || CASE WHEN owner = :tenant THEN location_document ELSE '{NO_LOCATIONS}' END",
     "none": f"document || '{NO_LOCATIONS}'",
 }
+HIDDEN_LOCATIONS = NO_LOCATIONS.encode()
 
 
 class Shown(NamedTuple):
@@ -58,6 +59,23 @@ def show(image_id, context):
     if not fits(digest, image_digest, rest, brief, document, location_document):
         raise damaged("The image")
     return Shown(document, location_document, owner, revision, nonce)
+
+
+def sees_all_locations(context, api):
+    """Locations can carry credentials: an image's owner and admins see them, and others where ``[api]`` says so."""
+    return context.is_admin or api.expose_locations == "all"
+
+
+def rendered(shown, context, api):
+    """(ETag, JSON in bytes) of a Shown, whole where the caller sees the locations."""
+    is_whole = sees_all_locations(context, api) or context.is_owner_of(shown.owner)
+    locations = shown.location_document if is_whole else HIDDEN_LOCATIONS
+    return etag(shown.revision, shown.nonce, is_whole), shown.document + locations
+
+
+def content_for(context, api):
+    """The ``content`` of ``list_page`` that shows as much of each detailed record as ``rendered`` does."""
+    return "all" if sees_all_locations(context, api) else "none" if context.tenant is None else "own"
 
 
 def list_page(query, context, content):

@@ -38,7 +38,6 @@ from documents import (
 from errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed
 from limits import UNLIMITED, quota_of, require_locations, require_room
 
-NO_LOCATIONS = ',"location":null,"location_data":[]}'
 GONE = ("deleted", "pending_delete")
 
 

@@ -35,8 +35,10 @@ PAGE = """<!doctype html>
  show-method-in-nav-bar="as-plain-text" regular-font="system-ui, sans-serif"
  mono-font="ui-monospace, monospace" primary-color="#0b62c4">
 <p slot="overview">This server is the image registry VERSION.</p>
+<a slot="nav-logo" href="/ui/images" style="color: #fff">← Images</a>
 </rapi-doc>
-<noscript><p>This page needs JavaScript; <a href="/openapi.json">openapi.json</a> does not.</p></noscript>
+<noscript><p>This page needs JavaScript; <a href="/openapi.json">openapi.json</a> does not.
+<a href="/ui/images">To the images</a></p></noscript>
 </body>
 </html>
 """

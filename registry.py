@@ -15,7 +15,6 @@ from werkzeug.routing import BaseConverter
 import database
 import lists
 import migrations
-import models
 import monitoring
 import queries
 import reference
@@ -47,7 +46,6 @@ MOST_PROPERTY_HEADER_BYTES = 16 * 1024
 # gunicorn takes request lines of 8,190 bytes; a next link that would be longer goes without the position.
 LONGEST_QUERY = 8000
 SAFE_IN_QUERY = "%=!$'()*+,;:@/?-._~"  # RFC 3986; what else is there is escaped
-NO_LOCATIONS = models.NO_LOCATIONS.encode()
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -74,7 +72,7 @@ def list_images():
 def list_images_in_detail():
     """The full record of each image on a page."""
     asked = request._get_current_object()
-    return answer_page("all" if sees_all_locations(asked) else "none" if asked.context.tenant is None else "own")
+    return answer_page(lists.content_for(asked.context, asked.settings.api))
 
 
 @v1.get("/images/<image_id:image_id>")
@@ -82,7 +80,7 @@ def show_image(image_id):
     """One record, also in HTTP headers."""
     asked = request._get_current_object()
     shown = lists.show(image_id, asked.context)
-    tag, record = rendered(shown, asked)
+    tag, record = lists.rendered(shown, asked.context, asked.settings.api)
     etag = ("ETag", f'"{tag}"')
     # To look first saves 3 µs of Werkzeug's parsing of nothing.
     if "HTTP_IF_NONE_MATCH" in asked.environ and asked.if_none_match.contains_weak(tag):
@@ -297,19 +295,8 @@ def answer_record(row, headers=()):
     """The record that a write returned."""
     columns = {name: row[name] for name in ("owner", "revision", "nonce")}
     documents = {name: row[name].encode() for name in ("document", "location_document")}
-    tag, record = rendered(lists.Shown(**documents, **columns), request._get_current_object())
+    tag, record = lists.rendered(lists.Shown(**documents, **columns), request.context, request.settings.api)
     return answer(b'{"image":%b}' % record, [("ETag", f'"{tag}"'), *headers])
-
-
-def sees_all_locations(asked):
-    return asked.context.is_admin or asked.settings.api.expose_locations == "all"
-
-
-def rendered(shown, asked):
-    """(ETag, JSON) of a record, whole where the caller sees the locations, which can carry credentials."""
-    is_whole = sees_all_locations(asked) or asked.context.is_owner_of(shown.owner)
-    locations = shown.location_document if is_whole else NO_LOCATIONS
-    return models.etag(shown.revision, shown.nonce, is_whole), shown.document + locations
 
 
 def image_headers(image):

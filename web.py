@@ -311,9 +311,14 @@ def is_deep(value):
     return True
 
 
-def answer_registry_error(error):
+def log_failure(error):
+    """What is the server's own trouble goes to the log."""
     if error.status >= 500:
         logger.error("%s: %s", told_request(), told(error.__cause__))
+
+
+def answer_registry_error(error):
+    log_failure(error)
     extras = {"errors": error.errors} if isinstance(error, Invalid) else {}
     challenge = {"WWW-Authenticate": CHALLENGES[request.settings.auth.flavor]} if error.status == 401 else {}
     return problem(error.status, error.detail, error.headers | challenge, **extras)

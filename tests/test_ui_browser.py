@@ -212,6 +212,8 @@ def test_an_image_lives_through_its_forms(browser, site):
     browser.find_element(By.ID, "size").send_keys("x", Keys.ENTER)
     wait_for(browser, "return document.getElementById('size-wrong')")
     assert browser.find_element(By.ID, "size").get_attribute("value") == "5x"
+    assert "notice bad" in browser.execute_script("return document.activeElement.className")
+    assert violations(browser) == []
     browser.find_element(By.ID, "size").clear()
     browser.find_element(By.ID, "size").send_keys("6", Keys.ENTER)
     wait_for(browser, "return document.querySelector('.notice')?.textContent.includes('changed')")

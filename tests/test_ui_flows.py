@@ -45,7 +45,7 @@ def test_an_image_is_created_with_all_that_its_form_has(client):
         ("disk_format", "floppy", "Must be one of"),
         ("container_format", "ami", "both must be the same"),
         ("locations", "nowhere", "Must be a URL"),
-        ("name", "a\0b", "Must not have NUL"),
+        ("name", "a\0b", "without NUL"),
     ],
 )
 def test_what_is_refused_is_said_beside_its_field_and_what_was_entered_is_kept(client, field, value, reason):
@@ -97,7 +97,7 @@ def test_an_edit_changes_what_it_changes_and_no_more(client, make_image):
         location_data=[{"url": url, "metadata": {"k": 1}, "status": "active"}],
     )
     form = visit(client, f"/ui/images/{image['id']}/edit").form_to("/edit")
-    form["fields"] = [(name, "" if value == "gone" else value) for name, value in form["fields"]]
+    form["fields"] = [(name, "" if value in ("gone", "x") else value) for name, value in form["fields"]]
 
     page = follow(client, send(client, form, name="renamed", size=""))
 
@@ -123,6 +123,18 @@ def test_locations_that_look_alike_when_masked_stay_apart_and_a_changed_one_must
     assert "Must be whole where it is new or changed" in refused.text
     stored = [entry["url"] for entry in show(client, image["id"])["location_data"]]
     assert stored == [*urls[:2], "https://d:4@h/z"]
+
+
+def test_numbers_in_a_locations_metadata_stay_as_they_were_written(client, make_image):
+    metadata = {"n": 100000000000000000001, "part": 0.1}
+    image = make_image(location_data=[{"url": "https://h/a", "metadata": metadata}])
+    form = visit(client, f"/ui/images/{image['id']}/edit").form_to("/edit")
+
+    send(client, form, locations="https://h/a\r\nhttps://h/b")
+
+    stored, shown = client.get(f"/images/{image['id']}"), client.get(f"/ui/images/{image['id']}/json")
+    assert stored.json["image"]["location_data"][0]["metadata"] == metadata
+    assert (shown.data, shown.headers["ETag"]) == (stored.data, stored.headers["ETag"])
 
 
 def test_an_edit_that_changes_nothing_is_none(client, make_image):
@@ -214,9 +226,12 @@ def test_a_protected_image_is_not_deleted_until_it_is_unprotected(client, make_i
     page = follow(client, send(client, visit(client, f"/ui/images/{image['id']}").form_to("/protect")))
 
     assert "is protected" in page.text
-    refused = send(client, visit(client, f"/ui/images/{image['id']}/delete").form_to("/delete"), 403)
-    assert "protected" in refused.text
-    follow(client, send(client, page.form_to("/protect")))
+    asked = visit(client, f"/ui/images/{image['id']}/delete")
+    refused = Page(send(client, deletion, 403).text)
+    assert all("unprotects it first" in each.text for each in (asked, refused))
+    assert "set protected to false" not in refused.text
+    assert [form for form in asked.forms if form["action"].endswith("/delete")] == []
+    follow(client, send(client, asked.form_to("/protect")))
     send(client, deletion, 412)  # it has changed since that page
     send(client, visit(client, f"/ui/images/{image['id']}/delete").form_to("/delete"))
     assert show(client, image["id"])["deleted"] is True
@@ -267,10 +282,10 @@ def test_what_was_changed_is_told_to_the_owner_and_to_nobody_else(client_as, mak
     told = visit(owner, f"/ui/images/{image['id']}").text.partition(" History ")[2]
     others = visit(client_as("stranger"), f"/ui/images/{image['id']}")
 
-    assert "shared by owner member friend : – → yes" in told
-    assert "updated by owner name: old → new <b>" in told
-    assert "protected: no → yes" in told
-    assert "property a : 1 → 3" in told
+    assert "shared by owner Shared, to be shared on, with friend" in told
+    assert "updated by owner Name: old → new <b>" in told
+    assert "Protected from deletion: no → yes" in told
+    assert "Property a : 1 → 3" in told
     assert "created by an admin" in told
     assert "word" not in told
     assert "History" not in others.text

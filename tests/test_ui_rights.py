@@ -129,7 +129,7 @@ def test_a_form_without_its_token_is_refused_and_changes_nothing(client, make_im
 
     answers = [send(client, form, 403, form_token=wrong) for form in forms]
 
-    assert all("go back" in answer.text for answer in answers)
+    assert all("Look at it once more" in answer.text for answer in answers)
     assert client.get("/images/detail?is_public=none").json["images"] == [image]
 
 
@@ -157,8 +157,8 @@ def test_a_form_is_a_form(client, make_image, content_type):
 def test_what_is_sent_to_a_form_is_bounded(client):
     visit(client, "/ui/images/new")
 
-    large = client.post("/ui/images/new", data={"name": "x" * 1_100_000})
-    many = client.post("/ui/images/new", data={f"f{number}": "" for number in range(5_001)})
+    large = client.post("/ui/images/new", data={"name": "x" * 4_300_000})
+    many = client.post("/ui/images/new", data={f"f{number}": "" for number in range(28_001)})
     garbled = client.post("/ui/images/new", data=b"name=%ff", content_type="application/x-www-form-urlencoded")
 
     assert (large.status_code, many.status_code, garbled.status_code) == (413, 400, 400)

@@ -40,6 +40,15 @@ def show_image(image_id):
     return image.show_image(image_id)
 
 
+@pages.get("/images/<image_id:image_id>/members")
+@pages.get("/images/<image_id:image_id>/members/remove")
+@pages.get("/images/<image_id:image_id>/protect")
+@pages.get("/images/<image_id:image_id>/undelete")
+def lead_to_image(image_id):
+    """What only takes forms."""
+    return image.lead_to_image(image_id)
+
+
 @pages.get("/images/<image_id:image_id>/json")
 def show_json(image_id):
     return image.show_json(image_id)
@@ -122,7 +131,8 @@ def register(app):
     app.register_blueprint(entrance)
     app.register_blueprint(assets)
     app.identifiers[pages.name] = sessions.identify_visitor
-    app.identifiers |= dict.fromkeys((entrance.name, assets.name), sessions.identify_nobody)
+    app.identifiers[entrance.name] = sessions.identify_guest
+    app.identifiers[assets.name] = sessions.identify_nobody
     app.register_error_handler(Unauthorized, lead_from_root)
     app.jinja_env.globals["asset_url"] = asset_url
     app.jinja_env.tests["visible"] = is_visible

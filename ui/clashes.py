@@ -1,24 +1,25 @@
 """Two who edit the same image: both versions side by side, and a choice for each field."""
 
-import json
+from zlib import crc32
 
-from ui import forms, sessions
+from ui import forms, words
 from ui.pages import render
 
 CHOICE = "choice "
 
 
-def clash_page(seen, mine, base):
-    """412: the record has changed since the form was filled in; ``base`` is what stood in it then, as JSON."""
-    theirs, before = forms.values_of_record(seen.record), read_base(base)
+def clash_page(seen, fields):
+    """412: the record has changed since the form was filled in."""
+    theirs, mine = forms.values_of_record(seen.record), forms.values_of_fields(fields, seen.record)
+    before = read_base(forms.first(fields, "base"))
     rows = [
         {
             "field": field,
-            "title": title_of(field),
-            "mine": mine.get(field),
-            "theirs": theirs.get(field),
+            "title": words.label(field),
+            "mine": value_told(field, mine.get(field)),
+            "theirs": value_told(field, theirs.get(field)),
             # Who has not touched a field wants it as it is now.
-            "choice": "theirs" if before is not None and mine.get(field) == before.get(field) else "mine",
+            "is_touched": before is None or before.get(sum_of(field)) != sum_of(mine.get(field)),
         }
         for field in dict.fromkeys([*theirs, *mine])
         if mine.get(field) != theirs.get(field)
@@ -33,23 +34,27 @@ def clash_page(seen, mine, base):
         kept=kept,
         properties=forms.rows_of_values(mine),
         tag=seen.tag,
-        base=json.dumps(theirs),
-        form_token=sessions.form_token,
+        base=base_of(theirs),
     )
 
 
+def base_of(values):
+    """What stood in a form at first, as checksums of each field and its value: enough to tell who has touched it."""
+    return " ".join(sum_of(field) + sum_of(value) for field, value in values.items())
+
+
 def read_base(text):
-    try:
-        base = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return base if isinstance(base, dict) else None
+    """{checksum of a field: checksum of its value}, or None where the form did not bring it along."""
+    return {part[:8]: part[8:] for part in text.split()} or None
 
 
-def title_of(field):
-    if field.startswith(forms.PROPERTY):
-        return f"Property {field.removeprefix(forms.PROPERTY)}"
-    return {"is_public": "Public", "virtual_size": "Virtual size"}.get(field, field.replace("_", " ").capitalize())
+def sum_of(text):
+    """None for what is not there."""
+    return None if text is None else f"{crc32(text.encode()):08x}"
+
+
+def value_told(field, value):
+    return ("yes" if value else "no") if field in forms.FLAGS else value
 
 
 def chosen(fields, mine, theirs):

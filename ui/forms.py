@@ -3,41 +3,64 @@
 from typing import Any
 from urllib.parse import parse_qsl
 
-from flask import request
+from flask import g, request
 
 from errors import Invalid, TooLarge, UnsupportedMediaType
 from masking import HIDDEN, masked
-from schemas import is_clean
 from ui import sessions
+from ui.words import PROPERTY, shortened
 from web import read_chunks
 
 FORM_TYPE = "application/x-www-form-urlencoded"
-MOST_FIELDS = 5_000
+# A clash sends three fields for each property.
+MOST_PROPERTIES = 9_000
+MOST_FIELDS = 3 * MOST_PROPERTIES + 1_000
+# Of a text each byte can come as three (%C3), and there are the fields' names.
+FORM_GROWTH, FORM_OVERHEAD = 3, 1 << 20
 TEXTS = ("name", "status", "disk_format", "container_format", "size", "virtual_size", "checksum")
 TEXTS += ("min_disk", "min_ram", "owner")
 FLAGS = ("is_public", "protected")
+WRITTEN = (*TEXTS, "locations", "property_name", "property_value")
 # An emptied field is null, but where nothing may be null.
 NOT_NULL = {"min_disk": 0, "min_ram": 0}
-PROPERTY = "property "
 
 
 def read_form():
-    """{field: [value, …]} of the request, after its token was found right.
+    """{field: [value, …]} of the request, after it was found ours, and no larger than what the API takes.
 
     Raises UnsupportedMediaType, TooLarge, Invalid, and Forbidden for a form that is not ours.
     """
     fields = read_fields()
-    sessions.require_form_token(fields.get("form_token", [""])[0])
+    sessions.require_form_token(first(fields, "form_token"))
+    require_room([text for name in WRITTEN for text in fields.get(name, ())])
     return fields
 
 
+def require_room(texts):
+    """Raises TooLarge for more than a body of the API could say."""
+    limit = request.settings.api.max_body_bytes
+    if sum(len(text.encode()) for text in texts) > limit:
+        raise TooLarge(f"All together is larger than the {limit:,} bytes that [api] max_body_bytes allows.")
+
+
+def require_sendable(values, rows):
+    """Raises TooLarge for an image whose form could not come back."""
+    scalars = [values[name] for name in (*TEXTS, "locations")]
+    require_room([*scalars, *[part for row in rows for part in row]])
+    if len(rows) > MOST_PROPERTIES:
+        raise TooLarge(f"A form has room for {MOST_PROPERTIES:,} properties.")
+
+
 def read_fields():
+    """What was sent, whoever has sent it: g.fields keeps it for the page that says why it is refused."""
+    if "fields" in g:
+        return g.fields
     if request.mimetype != FORM_TYPE:
         raise UnsupportedMediaType(f"A form is sent as {FORM_TYPE}.")
-    limit = request.settings.api.max_body_bytes
+    limit = request.settings.api.max_body_bytes * FORM_GROWTH + FORM_OVERHEAD
     content = b"".join(read_chunks(limit + 1))
     if len(content) > limit:
-        raise TooLarge(f"The form is larger than the {limit} bytes that [api] max_body_bytes allows.")
+        raise TooLarge(f"The form is larger than the {limit:,} bytes that [api] max_body_bytes allows it.")
     try:
         pairs = parse_qsl(content.decode(), keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
     except ValueError:
@@ -45,6 +68,7 @@ def read_fields():
     fields: dict[str, list[str]] = {}
     for name, value in pairs:
         fields.setdefault(name, []).append(value.replace("\r\n", "\n"))
+    g.fields = fields
     return fields
 
 
@@ -62,23 +86,39 @@ def values_of_record(record) -> dict[str, str]:
     return values
 
 
-def values_of_fields(fields) -> dict[str, str]:
-    """The same, of a form that was sent: a property without a name is none.
-
-    Raises Invalid for a property that is named twice, and for what no record can hold.
-    """
-    values = scalars_of_fields(fields)
+def values_of_fields(fields, record=None) -> dict[str, str]:
+    """The same, of a form that was sent; what it has no field for is as in the ``record``."""
+    values = scalars_of_fields(fields, values_of_record(record) if record else {})
     for name, value in rows_of_fields(fields):
-        if name and values.setdefault(PROPERTY + name, value) != value:
-            raise Invalid({"properties": [f"{name}: A property must not be named twice."]})
-    unclean = [name.partition(" ")[0] for name, value in values.items() if not is_clean(name + value)]
-    if unclean:
-        raise Invalid({name: ["Must not have NUL in it."] for name in unclean})
+        if name:
+            values.setdefault(PROPERTY + name, value)
     return values
 
 
-def scalars_of_fields(fields) -> dict[str, str]:
-    values = {name: one_line(first(fields, name)) for name in TEXTS}
+def faults_of_fields(fields, record=None) -> dict[str, list[str]]:
+    """{field: [what is wrong]} of what is no body's business, as a body has no place for it."""
+    locations = locations_of(scalars_of_fields(fields)["locations"], record)
+    masked_text = f"Must be whole where it is new or changed: {HIDDEN} stands for what is stored."
+    faults = {
+        "properties": property_faults(rows_of_fields(fields)),
+        "locations": [masked_text] if any(HIDDEN in location["url"] for location in locations) else [],
+    }
+    return {name: texts for name, texts in faults.items() if texts}
+
+
+def property_faults(rows):
+    named: dict[str, set] = {}
+    for name, value in rows:
+        named.setdefault(name, set()).add(value)
+    nameless = [value for value in sorted(named.pop("", ())) if value]
+    return [
+        *(f"The value {shortened(value)} has no name: give it one, or empty it too." for value in nameless),
+        *(f"{name}: A property must not be named twice." for name, values in named.items() if len(values) > 1),
+    ]
+
+
+def scalars_of_fields(fields, before=None) -> dict[str, str]:
+    values = {name: one_line(fields.get(name, [(before or {}).get(name, "")])[0]) for name in TEXTS}
     values |= {name: "true" if first(fields, name) else "" for name in FLAGS}
     lines = (line.strip() for part in fields.get("locations", ()) for line in part.split("\n"))
     return values | {"locations": "\n".join(filter(None, lines))}
@@ -131,17 +171,11 @@ def body_of(values, record=None) -> dict[str, Any]:
 
 
 def locations_of(text, record):
-    """Those that are there stay as they are, with what the page has masked and their metadata.
-
-    Raises Invalid for a line that was changed with something still masked in it.
-    """
+    """Those that are there stay as they are, with what the page has masked and their metadata."""
     stored: dict[str, list] = {}
     for entry in record["location_data"] if record else ():
         stored.setdefault(masked(entry["url"]), []).append(entry)
-    locations = [stored[line].pop(0) if stored.get(line) else {"url": line} for line in text.split("\n") if line]
-    if any(HIDDEN in location["url"] for location in locations):
-        raise Invalid({"locations": [f"Must be whole where it is new or changed: {HIDDEN} stands for what is stored."]})
-    return locations
+    return [stored[line].pop(0) if stored.get(line) else {"url": line} for line in text.split("\n") if line]
 
 
 def properties_of(values, record):

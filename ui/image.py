@@ -1,19 +1,19 @@
 """One image: all that the caller may know about it, and what the caller may do with it."""
 
+import json
 from typing import Any, NamedTuple
 
 import orjson
 from flask import request
 
 import lists
-import models
 import web
 from guard import SAFE_HEADERS
 from masking import masked_record
 from members import Member
 from models import Image
 from ui import sessions
-from ui.pages import api_url, flavor, render
+from ui.pages import api_url, flavor, page_url, render, see_other
 
 # Unlike the API's, this is of a session: nothing keeps it, as nothing keeps a page.
 JSON_HEADERS = {**dict(SAFE_HEADERS), "Cache-Control": "private, no-store"}.items()
@@ -31,26 +31,30 @@ class Seen(NamedTuple):
         return self.is_owner and not request.context.is_read_only
 
 
-def see(image_id, context=None):
+def see(image_id):
     """The Seen of an image. Raises NotFound, for a hidden image as for none."""
-    context = context or request.context
+    context = request.context
     shown = lists.show(image_id, context)
-    is_owner = context.is_owner_of(shown.owner)
-    is_whole = is_owner or request.settings.api.expose_locations == "all"
-    places = shown.location_document if is_whole else models.NO_LOCATIONS.encode()
-    return Seen(orjson.loads(shown.document + places), models.etag(shown.revision, shown.nonce, is_whole), is_owner)
+    tag, record = lists.rendered(shown, context, request.settings.api)
+    # Not orjson's: it turns the larger integers that a store's metadata may hold into floats.
+    return Seen(json.loads(record), tag, context.is_owner_of(shown.owner))
 
 
 def show_image(image_id):
     return image_page(see(image_id))
 
 
+def lead_to_image(image_id):
+    """Who loads a form's address anew, or comes back to it after signing in, finds the image."""
+    return see_other(page_url(see(image_id).record["id"]))
+
+
 def show_json(image_id):
     """As the API shows it to this caller, for who has a session and no token at hand."""
-    seen = see(image_id)
-    shown = web.answer(orjson.dumps({"image": seen.record}), [("ETag", f'"{seen.tag}"')])
-    shown.safe_headers = JSON_HEADERS
-    return shown
+    tag, record = lists.rendered(lists.show(image_id, request.context), request.context, request.settings.api)
+    answered = web.answer(b'{"image":%b}' % record, [("ETag", f'"{tag}"')])
+    answered.safe_headers = JSON_HEADERS
+    return answered
 
 
 def image_page(seen, status=200, refusal=None, entered=None):
@@ -66,10 +70,15 @@ def image_page(seen, status=200, refusal=None, entered=None):
         "may_share": may_share and not image["deleted"],
         "history": Image.history_of(image["id"], context) if seen.is_owner else None,
         "curl": curl_line(image["id"]),
-        "form_token": sessions.form_token,
         "notice": sessions.take_notice(),
     }
     return render("image.html", status, seen=seen, refusal=refusal, entered=entered or {}, **values)
+
+
+def curl_change(image_id):
+    """The command that changes one thing of an image."""
+    address = curl_line(image_id).removeprefix("curl")
+    return f"""curl -X PUT -H "Content-Type: application/json" -d '{{"image": {{"name": "new"}}}}'{address}"""
 
 
 def curl_line(image_id):

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from flask import Response, current_app, g, render_template, request, url_for
 
 from guard import SAFE_HEADERS
-from ui import words
+from ui import sessions, words
 from web import JSONResponse
 
 POLICY = (
@@ -69,6 +69,7 @@ def render(template, status=200, /, **values):
         "reader": request.context,
         "flavor": flavor(),
         "api_url": api_url,
+        "form_token": sessions.form_token,
         **values,
     }
     return with_cookies(Page(render_template(template, **shown), status, PAGE_HEADERS))
@@ -95,6 +96,10 @@ def is_part():
     return request.headers.get("HX-Request") == "true" and "HX-History-Restore-Request" not in request.headers
 
 
+def page_url(image_id):
+    return url_for("ui.show_image", image_id=image_id)
+
+
 def api_url(endpoint, **values):
     """Where a command asks the API, by the name that this page was asked under."""
     host = request.environ.get("HTTP_HOST") or "localhost"
@@ -110,6 +115,8 @@ def asked_url():
 def problem_page(status, detail, headers=()):
     """What went wrong, in words, with the request's id for whoever reads the log."""
     values = {"code": status, "title": TITLES.get(status, HTTPStatus(status).phrase), "detail": detail}
+    image_id = (request.view_args or {}).get("image_id")
+    values["image"] = page_url(image_id) if image_id and request.method == "POST" and status != 404 else None
     template = "_problem.html" if is_part() else "problem.html"
     response = render(template, status, request_id=request.request_id, home=url_for("ui.list_images"), **values)
     response.headers.extend(dict(headers))

@@ -19,9 +19,9 @@ SESSION_COOKIE, VISITOR_COOKIE, NOTICE_COOKIE = "registry_session", "registry_vi
 LONGEST_SESSION_SECONDS = 12 * 3600
 NOTICE_SECONDS = 60
 VISITOR = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
-SIGNED_OUT = "Sign in with a token to see this."
-OVER = "Your session is over: it has lasted long enough, or its token has expired or was revoked. Sign in again."
-FOREIGN_FORM = "This form is not from this browser's present session: go back, load the page again, and send it again."
+SIGNED_OUT = "You are not signed in."
+OVER = "Your session is over: it has lasted long enough, or its token has expired or was revoked."
+FOREIGN_FORM = "This form was not of this browser's present session. Look at it once more, and send it again."
 
 
 def identify_visitor(asked):
@@ -38,8 +38,16 @@ def identify_visitor(asked):
     return context_of_bearer(bearer, settings.auth)
 
 
+def identify_guest(asked):
+    """Who signs in is nobody yet, unless it has a session still."""
+    try:
+        return identify_visitor(asked)
+    except Unauthorized:
+        return ANONYMOUS
+
+
 def identify_nobody(asked):
-    """Who signs in is nobody yet, and so is who asks for a stylesheet."""
+    """Whoever asks for a stylesheet."""
     return ANONYMOUS
 
 
@@ -100,14 +108,16 @@ def require_form_token(given):
         raise Forbidden(FOREIGN_FORM)
 
 
-def send_notice(kind, image):
+def send_notice(kind, image=None, about=""):
     """Let the next page say what was done to an image: signed, so that no link makes a page say it."""
-    name = (image["name"] if is_visible(image["name"]) else image["id"])[:100]
-    send_cookie(NOTICE_COOKIE, signer("notice").dumps([kind, image["id"], name]), NOTICE_SECONDS)
+    image_id, name = "", ""
+    if image:
+        image_id, name = image["id"], (image["name"] if is_visible(image["name"]) else image["id"])[:100]
+    send_cookie(NOTICE_COOKIE, signer("notice").dumps([kind, image_id, name, about]), NOTICE_SECONDS)
 
 
 def take_notice():
-    """[kind, image's id, its name], or None; it is told once."""
+    """[kind, image's id, its name, whom it is shared with], or None; it is told once."""
     text = request.cookies.get(NOTICE_COOKIE)
     if text is None:
         return None

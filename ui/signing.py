@@ -4,9 +4,9 @@ import re
 
 from flask import request, url_for
 
-from errors import NotFound
+from errors import Forbidden, NotFound
 from ui import sessions
-from ui.forms import first, read_form
+from ui.forms import first, read_fields, read_form
 from ui.pages import flavor, render, see_other
 
 # A path of ours and nothing else: no link may use the sign-in to lead to another site.
@@ -18,13 +18,20 @@ REFUSED = "This token is unknown, has expired, or was revoked."
 
 def show_signin():
     require_tokens()
-    return signin_page(request.args.get("next", ""))
+    place, notice = request.args.get("next", ""), sessions.take_notice()
+    if request.context.is_authenticated:
+        return see_other(own_place(place))
+    return signin_page(place, sessions.OVER if notice and notice[0] == "over" else None, 200)
 
 
 def sign_in():
     require_tokens()
-    fields = read_form()
+    fields = read_fields()
     place = first(fields, "next")
+    try:
+        read_form()
+    except Forbidden as error:
+        return signin_page(place, error.detail, error.status)
     if not sessions.open_session(first(fields, "token").strip()):
         return signin_page(place, REFUSED)
     return see_other(own_place(place))
@@ -37,15 +44,15 @@ def sign_out():
     return see_other(url_for("ui_entrance.show_signin"))
 
 
-def signin_page(place, refusal=None):
+def signin_page(place, refusal=None, status=400):
     is_open = request.settings.auth.allow_anonymous_access
     return render(
         "signin.html",
-        400 if refusal else 200,
+        status,
         place=place,
         refusal=refusal,
+        is_wrong=refusal == REFUSED,
         is_open=is_open,
-        form_token=sessions.form_token,
     )
 
 

@@ -76,7 +76,7 @@ def told_output():
     """Raises Failure where standard output is closed, or takes no more."""
     if sys.stdout is None:
         raise Failure("standard output: is closed.")
-    if not isinstance(getattr(sys.stdout.buffer, "raw", None), Output):
+    if type(getattr(sys.stdout.buffer, "raw", None)) is io.FileIO:  # else it is ours, or of who calls us in process
         options = {"encoding": sys.stdout.encoding, "errors": sys.stdout.errors}
         target = io.BufferedWriter(Output(sys.stdout.fileno(), "w", closefd=False))
         sys.stdout = io.TextIOWrapper(target, line_buffering=sys.stdout.line_buffering, **options)

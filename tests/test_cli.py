@@ -500,8 +500,8 @@ def test_a_terminal_sees_how_far_it_is(tmp_path, database_path):
     path = tmp_path / "images.ndjson"
     path.write_bytes(b"".join(lines({**IMAGE, "name": str(number)}) for number in range(4100)))
 
-    for command, count in (("import", "4,100 images"), ("export", "4,100 images")):
-        shown = on_terminal([*FLASK, command, str(path)], {**clean_environment(), **environment(database_path)})
+    for command, count in ((("import",), "4,100 images"), (("export", "--force"), "4,100 images")):
+        shown = on_terminal([*FLASK, *command, str(path)], {**clean_environment(), **environment(database_path)})
         assert "/s" in shown
         assert "%" in shown
         assert count in shown

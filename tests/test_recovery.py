@@ -331,7 +331,7 @@ def test_a_start_refuses_what_check_finds(run, catalogue, database_path):
     code, _, errors = run("export", "-")
 
     assert code == 5
-    assert re.fullmatch(r"registry: \[database\] connection = .* flask --app registry check says more\n", errors)
+    assert re.fullmatch(r"Error: \[database\] connection = .* flask --app registry check says more\n", errors)
 
 
 def test_a_backup_while_a_server_writes_is_one_moment_and_whole(start_server, run, tmp_path):

@@ -121,9 +121,7 @@ def test_list_shows_all_that_is_known_and_no_secret(run, create, database_path):
         (("revoke", "x"), "not a valid integer"),
     ],
 )
-def test_a_refused_command_says_why_and_makes_no_token(run, database_path, arguments, cause):
-    run("token", "list")
-
+def test_a_refused_command_says_why_and_makes_no_token(run, client, database_path, arguments, cause):
     code, output, errors = run("token", *arguments)
 
     assert code != 0

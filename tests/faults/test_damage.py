@@ -279,7 +279,7 @@ def test_a_damaged_end_without_index_is_what_a_loss_of_power_leaves(killed, leav
 def test_to_look_at_a_damaged_log_on_a_terminal_does_not_end_it(killed, leave, database_path):
     before = leave(flipped(killed[0]["registry.db-wal"], 9000), with_index=True)
 
-    with pytest.raises(AssertionError, match="1 faults in 0 images"):  # its exit code is 1
+    with pytest.raises(AssertionError, match="1 fault in 0 images"):  # its exit code is 1
         on_terminal([*FLASK, "check"], {**clean_environment(), **environment(database_path), "TERM": "xterm"})
 
     assert content_of(database_path.parent) == before

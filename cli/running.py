@@ -54,16 +54,23 @@ def told():
         raise Failure(error.detail, EXIT_CODES.get(error.status, FAILED)) from None
 
 
-class Output(io.FileIO):
-    """Standard output that says once, as a Failure, that it takes no more; whoever reads no further is no failure."""
+class Output(io.TextIOWrapper):
+    """Standard output that says once, as a Failure, that it takes no more; whoever reads no further is no failure.
+
+    A text, not a file beneath the buffer: an interrupt within that one's ``write`` would have the buffer write twice.
+    """
 
     is_broken = False
 
-    def write(self, content):
-        if self.is_broken:
-            return len(content)
+    def write(self, text):
+        return self.attempt(super().write, text)
+
+    def flush(self):
+        self.attempt(super().flush)
+
+    def attempt(self, act, *text):
         try:
-            return super().write(content)
+            return sum(map(len, text)) if self.is_broken else act(*text)
         except BrokenPipeError:
             raise  # click ends quietly
         except OSError as error:
@@ -76,10 +83,11 @@ def told_output():
     """Raises Failure where standard output is closed, or takes no more."""
     if sys.stdout is None:
         raise Failure("standard output: is closed.")
-    if type(getattr(sys.stdout.buffer, "raw", None)) is io.FileIO:  # else it is ours, or of who calls us in process
-        options = {"encoding": sys.stdout.encoding, "errors": sys.stdout.errors}
-        target = io.BufferedWriter(Output(sys.stdout.fileno(), "w", closefd=False))
-        sys.stdout = io.TextIOWrapper(target, line_buffering=sys.stdout.line_buffering, **options)
+    # Else it is ours already, or of who calls us in process.
+    if type(sys.stdout) is io.TextIOWrapper and type(getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)) is io.FileIO:
+        names = ("encoding", "errors", "line_buffering", "write_through")
+        target = io.BufferedWriter(io.FileIO(sys.stdout.fileno(), "w", closefd=False))
+        sys.stdout = Output(target, **{name: getattr(sys.stdout, name) for name in names})
     try:
         yield
     finally:

@@ -66,7 +66,7 @@ def without_order_of_times():
 def without_nonces_and_revisions():
     """The ETag is the second in which the record changed."""
     models.new_nonce = lambda: clock.current_time()[:19]
-    models.etag = lambda revision, nonce, is_whole: f"{nonce} {is_whole}"
+    models.etag = lists.etag = lambda revision, nonce, is_whole: f"{nonce} {is_whole}"
 
 
 def without_translated_errors():

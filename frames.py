@@ -46,7 +46,9 @@ def damage_of(path):
     with open(log_of(path), "rb") as file:
         header = file.read(HEADER.size)
         if not is_header(header):
-            return (header, 0) if any(map(any, iter(lambda: file.read(READ_AT_ONCE), b""))) else None
+            # A loss of power can leave it half written, with what stood behind; but not where the index counts frames.
+            is_lost = counted and any(map(any, iter(lambda: file.read(READ_AT_ONCE), b"")))
+            return (header, 0) if is_lost else None
         salts = HEADER.unpack(header)[4:6]
         place = break_in(file, header, counted if salts == salts_of_index else 0)
     return None if place is None else (header, place)

@@ -7,7 +7,6 @@ HEADER, FRAME, INDEX = struct.Struct(">8I"), struct.Struct(">6I"), struct.Struct
 FORMAT = 3007000
 ORDERS = {0x377F0682: "<", 0x377F0683: ">"}  # the magic numbers: in which order of bytes checksums are taken
 WORD = 2**32 - 1
-READ_AT_ONCE = 1024 * 1024
 
 # SQLite ends a log at the first frame that does not fit, as a loss of power leaves one, and says nothing. What no loss
 # of power leaves, since each commit is synced before the index counts it and before the next begins: a frame that goes
@@ -46,9 +45,7 @@ def damage_of(path):
     with open(log_of(path), "rb") as file:
         header = file.read(HEADER.size)
         if not is_header(header):
-            # A loss of power can leave it half written, with what stood behind; but not where the index counts frames.
-            is_lost = counted and any(map(any, iter(lambda: file.read(READ_AT_ONCE), b"")))
-            return (header, 0) if is_lost else None
+            return None  # a loss of power can leave it half written, before frames that had been copied to the database
         salts = HEADER.unpack(header)[4:6]
         place = break_in(file, header, counted if salts == salts_of_index else 0)
     return None if place is None else (header, place)

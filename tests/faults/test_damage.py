@@ -208,8 +208,6 @@ DAMAGED_LOGS = {
     "a bit of a frame's checksum": (lambda log: flipped(log, 32 + 5 * FRAME + 16), True),
     "a sector in the middle": (lambda log: log[:51200] + log[61440:61952] + log[51712:], True),
     "a page in the middle": (lambda log: zeroed(log, 32 + 20 * FRAME, FRAME), True),
-    "a bit of the header": (lambda log: flipped(log, 17), False),
-    "no header": (lambda log: zeroed(log, 0, 32), False),
     "half cut off": (lambda log: log[: len(log) // 2], False),
     "a byte cut off": (lambda log: log[:-1], False),
     "a bit of the last frame": (lambda log: flipped(log, len(log) - 100), False),

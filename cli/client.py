@@ -16,6 +16,7 @@ from flask import current_app
 from flask.cli import ScriptInfo
 
 import schemas
+from cli.answers import is_list_of_changes, is_list_of_members, is_list_of_records, is_record
 from cli.running import (
     EXIT_CODES,
     FAILED,
@@ -35,19 +36,6 @@ CONNECT_SECONDS, ANSWER_SECONDS = 10, 60
 ERROR_NUMBER = re.compile(r"\[Errno -?[0-9]+\] |\[SSL: \w+\] | \(_ssl\.c:[0-9]+\)")
 NO_SUCH_PATH = "Nothing is at this path."
 LIST = "/images/detail"
-TEXT, WHOLE, TRUTH = (str, type(None)), (int, type(None)), (bool,)
-# What an answer must have for a command to show it: field → types.
-RECORD = {
-    "id": (str,),
-    **dict.fromkeys(("name", "status", "disk_format", "container_format", "checksum", "owner", "location"), TEXT),
-    **dict.fromkeys(("created_at", "updated_at", "deleted_at"), TEXT),
-    **dict.fromkeys(("size", "virtual_size", "min_disk", "min_ram"), WHOLE),
-    **dict.fromkeys(("is_public", "protected", "deleted"), TRUTH),
-    "properties": (dict,),
-    "location_data": (list,),
-}
-MEMBER = {"member_id": (str,), "can_share": TRUTH}
-CHANGE = {"at": (str,), "action": (str,), "by": (dict,), "changes": (list,)}
 LEAST_DIGITS = 4  # of an id's beginning: what is shorter a server looks for among the words only
 MOST_CANDIDATES = 10
 # Who puts something in makes the database where there is none.
@@ -367,26 +355,6 @@ def encoded(body):
         return orjson.dumps(body)
     except orjson.JSONEncodeError:
         raise Failure("What is to be sent cannot be: text must be UTF-8, such as a file's name.", USAGE) from None
-
-
-def is_like(value, types):
-    return isinstance(value, dict) and all(isinstance(value.get(name, ...), kinds) for name, kinds in types.items())
-
-
-def is_record(value):
-    return is_like(value, RECORD)
-
-
-def is_list_of_records(value):
-    return isinstance(value, list) and all(map(is_record, value))
-
-
-def is_list_of_members(value):
-    return isinstance(value, list) and all(is_like(entry, MEMBER) for entry in value)
-
-
-def is_list_of_changes(value):
-    return isinstance(value, list) and all(is_like(entry, CHANGE) for entry in value)
 
 
 def exit_code_of(status):

@@ -128,7 +128,9 @@ class Server:
     def __init__(self, database_path, port=None, **options):
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        variables = environment(database_path, server__bind_port=self.port, **options)
+        self.start(environment(database_path, server__bind_port=self.port, **options))
+
+    def start(self, variables):
         self.process = subprocess.Popen(
             [Path(sys.executable).with_name("gunicorn"), "registry:create_app()"],
             cwd=ROOT,

@@ -3,13 +3,11 @@
 import os
 import select
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from conftest import IMAGE, ROOT, Server, clean_environment, free_port
+from conftest import IMAGE, Server, free_port
 
 
 @pytest.fixture
@@ -38,15 +36,7 @@ class Configured(Server):
 
     def __init__(self, file, port):
         self.port, self.url = port, f"http://127.0.0.1:{port}"
-        variables = {"REGISTRY_CONFIG": str(file), "REGISTRY_SERVER_BIND_PORT": str(port)}
-        self.process = subprocess.Popen(
-            [Path(sys.executable).with_name("gunicorn"), "registry:create_app()"],
-            cwd=ROOT,
-            env={**clean_environment(), **variables},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        self.start({"REGISTRY_CONFIG": str(file), "REGISTRY_SERVER_BIND_PORT": str(port)})
 
 
 def reload(server):

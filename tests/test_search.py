@@ -7,8 +7,8 @@ from conftest import IMAGE
 from support import list_model
 
 import models
-from listing import pages, planner, search
-from storage import engine
+from listing import pages, planner
+from storage import engine, search_index
 
 LETTERS = {"İstanbul": "istanbul", "straße": "STRASSE", "Oﬃce ﬁle": "office fi", "Café": "cafe", "CAFÉ": "cafe\u0301"}
 LETTERS |= {
@@ -80,7 +80,7 @@ def found(client):
 @pytest.fixture(params=[1, 256])
 def indexed_together(monkeypatch, request):
     """An image is found by its words in the index as by those that wait for it."""
-    monkeypatch.setattr(search, "INDEXED_TOGETHER", request.param)
+    monkeypatch.setattr(search_index, "INDEXED_TOGETHER", request.param)
     return request.param
 
 
@@ -334,7 +334,7 @@ ACTIONS = (
 @pytest.mark.parametrize("together", [1, 3, 7, 256])
 @pytest.mark.parametrize("seed", range(3))
 def test_an_image_is_found_by_its_present_words_alone(client, tmp_path, monkeypatch, together, seed):
-    monkeypatch.setattr(search, "INDEXED_TOGETHER", together)
+    monkeypatch.setattr(search_index, "INDEXED_TOGETHER", together)
     monkeypatch.setattr(planner, "FEW", (0, 500, 3)[seed])
     changing = Changing(client, tmp_path, f"{together} {seed}")
 
@@ -350,7 +350,7 @@ def test_an_image_is_found_by_its_present_words_alone(client, tmp_path, monkeypa
 
 
 def test_of_the_words_the_index_has_those_of_whole_hundreds_at_once(client, make_image, monkeypatch):
-    monkeypatch.setattr(search, "INDEXED_TOGETHER", 4)
+    monkeypatch.setattr(search_index, "INDEXED_TOGETHER", 4)
     held = []
     for _ in range(9):
         make_image(name="linux")

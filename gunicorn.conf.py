@@ -8,11 +8,10 @@ from gunicorn.glogging import Logger
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-import logs
 import migrations
-import serving
-from board import Board
 from config import read_settings
+from server import logs, startup_checks
+from server.counters import Board
 
 settings = read_settings()
 server = settings.server
@@ -21,7 +20,7 @@ host = f"[{server.bind_host.strip('[]')}]" if ":" in server.bind_host else serve
 bind = f"{host}:{server.bind_port}"
 workers = server.workers
 threads = server.threads
-worker_class = "worker.RegistryWorker"
+worker_class = "server.worker.RegistryWorker"
 certfile = server.certfile or None
 keyfile = server.keyfile or None
 # Whoever reaches a Unix socket is trusted: nobody but our user and group (a proxy's, say) does.
@@ -57,12 +56,12 @@ logger_class = ServerLog
 
 def on_starting(arbiter):
     arbiter.board = Board()
-    names = serving.inherited_names()  # after USR2 or under systemd the sockets are open already
+    names = startup_checks.inherited_names()  # after USR2 or under systemd the sockets are open already
     for name in names:
-        serving.require_closed(settings.auth, name)
-    serving.require_served(settings, [] if names else arbiter.cfg.address)
+        startup_checks.require_closed(settings.auth, name)
+    startup_checks.require_served(settings, [] if names else arbiter.cfg.address)
     if arbiter.cfg.worker_class_str != worker_class:
-        serving.require_repeats_told(settings.auth, f"gunicorn's worker {arbiter.cfg.worker_class_str}")
+        startup_checks.require_repeats_told(settings.auth, f"gunicorn's worker {arbiter.cfg.worker_class_str}")
     migrations.prepare(settings.database)
     arbiter.database = settings.database
 
@@ -94,9 +93,9 @@ def reload_what_is_valid(arbiter, reload):
         candidate = type(arbiter.app)(arbiter.app.usage, prog=arbiter.app.prog).cfg
         options = read_settings()
         is_moving = candidate.address != arbiter.cfg.address
-        serving.require_served(options, set(candidate.address) - set(arbiter.cfg.address))
+        startup_checks.require_served(options, set(candidate.address) - set(arbiter.cfg.address))
         for listener in () if is_moving else arbiter.LISTENERS:
-            serving.require_closed(options.auth, listener.getsockname())
+            startup_checks.require_closed(options.auth, listener.getsockname())
         if options.database.path != arbiter.database.path:
             migrations.prepare(options.database)
     except SystemExit as refusal:

@@ -2,8 +2,8 @@
 
 import orjson
 
-from database import damaged, execute
-from documents import CHANGE_COLUMNS, change_digest, fits
+from storage.documents import CHANGE_COLUMNS, change_digest, fits
+from storage.engine import damaged, execute
 
 FIELDS = (
     *("name", "status", "disk_format", "container_format", "size", "virtual_size", "checksum", "min_disk", "min_ram"),

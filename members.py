@@ -3,12 +3,12 @@
 from peewee import BooleanField, CharField, CompositeKey, ForeignKeyField, IntegerField
 
 import history
-from clock import current_time
-from database import database, execute, reading, writing
-from documents import member_digest
 from errors import Forbidden, NotFound, Unauthorized
-from limits import UNLIMITED, quota_of, require_room
 from models import Image, Table
+from quotas import UNLIMITED, quota_of, require_room
+from storage.documents import member_digest
+from storage.engine import database, execute, reading, writing
+from storage.timestamps import current_time
 
 
 class Member(Table):

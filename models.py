@@ -19,10 +19,10 @@ from peewee import (
 )
 
 import history
-import search
-from clock import current_time, time_after
-from database import damaged, database, execute, reading, writing
-from documents import (
+from errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed
+from quotas import UNLIMITED, quota_of, require_locations, require_room
+from storage import search_index
+from storage.documents import (
     DELETED,
     DERIVED,
     KILLED,
@@ -35,8 +35,8 @@ from documents import (
     is_paired,
     words_of,
 )
-from errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed
-from limits import UNLIMITED, quota_of, require_locations, require_room
+from storage.engine import damaged, database, execute, reading, writing
+from storage.timestamps import current_time, time_after
 
 GONE = ("deleted", "pending_delete")
 
@@ -124,7 +124,7 @@ class Image(Table):
                 raise Conflict("An image with this id exists, or existed, already.") from None
             Property.store(row["pk"], row["created_at"], properties)
             Location.store(row["pk"], locations)
-            search.store_words(row["pk"], words_of(row, properties))
+            search_index.store_words(row["pk"], words_of(row, properties))
             history.note(row["pk"], now, "created", context, [], api.image_history_limit)
             return row
 
@@ -157,7 +157,7 @@ class Image(Table):
                 require_locations(api, context, changes["locations"], before.locations)
             changed = cls.write(row, columns_of(changes, row["visibility"]), after)
             if (words := words_of(changed, after.properties)) != words_of(row, before.properties):
-                search.change_words(row["pk"], words)
+                search_index.change_words(row["pk"], words)
             entry = history.differences(row, changed, before, after)
             history.note(row["pk"], changed["updated_at"], "updated", context, entry, api.image_history_limit)
             return changed

@@ -12,22 +12,21 @@ from flask.cli import AppGroup
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
-import database
-import lists
+import auth
 import migrations
 import monitoring
-import queries
-import reference
 import schemas
-import serving
-import tokens
 import ui
 from config import Settings, read_settings
-from documents import DOCUMENT_FIELDS
 from errors import Invalid, RegistryError, StartupError
-from guard import PURGE_HEADER
+from listing import pages, parameters
 from members import Member
 from models import Image
+from security import PURGE_HEADER
+from server import startup_checks
+from storage import engine
+from storage.documents import DOCUMENT_FIELDS
+from ui import api_docs
 from web import (
     Answer,
     Application,
@@ -72,15 +71,15 @@ def list_images():
 def list_images_in_detail():
     """The full record of each image on a page."""
     asked = request._get_current_object()
-    return answer_page(lists.content_for(asked.context, asked.settings.api))
+    return answer_page(pages.content_for(asked.context, asked.settings.api))
 
 
 @v1.get("/images/<image_id:image_id>")
 def show_image(image_id):
     """One record, also in HTTP headers."""
     asked = request._get_current_object()
-    shown = lists.show(image_id, asked.context)
-    tag, record = lists.rendered(shown, asked.context, asked.settings.api)
+    shown = pages.show(image_id, asked.context)
+    tag, record = pages.rendered(shown, asked.context, asked.settings.api)
     etag = ("ETag", f'"{tag}"')
     # To look first saves 3 µs of Werkzeug's parsing of nothing.
     if "HTTP_IF_NONE_MATCH" in asked.environ and asked.if_none_match.contains_weak(tag):
@@ -233,19 +232,19 @@ def create_app(settings: Settings | None = None, read: Callable[[], Settings] = 
 
 
 def whole_app(settings):
-    database.open_database(settings.database)
+    engine.open_database(settings.database)
     host = development_host()
     if host is not None:
-        serving.require_closed_host(settings.auth, host)
-        serving.require_repeats_told(settings.auth, "flask run")
+        startup_checks.require_closed_host(settings.auth, host)
+        startup_checks.require_repeats_told(settings.auth, "flask run")
         migrations.prepare(settings.database)
-    app = Application("registry", settings, tokens.find_bearer)
+    app = Application("registry", settings, auth.find_bearer)
     app.url_map.converters |= {"image_id": ImageIdConverter, "member_id": MemberIdConverter}
     app.register_error_handler(RegistryError, answer_registry_error)
     app.register_error_handler(HTTPException, answer_http_error)
     app.register_error_handler(Exception, answer_unexpected_error)
     app.register_blueprint(v1)
-    reference.register(app)
+    api_docs.register(app)
     monitoring.register(app)
     ui.register(app)
     if host is not None:
@@ -276,18 +275,18 @@ def development_host():
 def answer_page(content):
     """A page of images, and the Link to the next: it carries where the last one stood, should that change or go."""
     asked = request._get_current_object()
-    query = queries.parse_list_query(asked.query_string, asked.context.is_admin, asked.settings.api)
-    images, position = lists.list_page(query, asked.context, content)
+    query = parameters.parse_list_query(asked.query_string, asked.context.is_admin, asked.settings.api)
+    images, position = pages.list_page(query, asked.context, content)
     headers = [("Link", next_link(asked, query, position))] if position else []
     if query.is_counted:
-        headers.append(count_header(lists.count_images(query, asked.context)))
+        headers.append(count_header(pages.count_images(query, asked.context)))
     return answer(b'{"images":[%b]}' % images, headers)
 
 
 def count_header(count):
     """A number that clients can rely on, or another header where counting ended early."""
-    if count > lists.MOST_COUNTED:
-        return "X-Total-Count-At-Least", str(lists.MOST_COUNTED)
+    if count > pages.MOST_COUNTED:
+        return "X-Total-Count-At-Least", str(pages.MOST_COUNTED)
     return "X-Total-Count", str(count)
 
 
@@ -295,7 +294,7 @@ def answer_record(row, headers=()):
     """The record that a write returned."""
     columns = {name: row[name] for name in ("owner", "revision", "nonce")}
     documents = {name: row[name].encode() for name in ("document", "location_document")}
-    tag, record = lists.rendered(lists.Shown(**documents, **columns), request.context, request.settings.api)
+    tag, record = pages.rendered(pages.Shown(**documents, **columns), request.context, request.settings.api)
     return answer(b'{"image":%b}' % record, [("ETag", f'"{tag}"'), *headers])
 
 
@@ -336,10 +335,10 @@ def header_values(headers):
 def next_link(asked, query, position):
     """``position`` ends in the image's id."""
     marker = f"{kept_parts(asked.query_string)}marker={position[-1]}"
-    parameters = f"{marker}&position={queries.position_text(query.sort_key, position)}"
-    if len(parameters) > LONGEST_QUERY:
-        parameters = marker
-    return f'<{asked.script_root}{asked.path}?{parameters}>; rel="next"'
+    query_string = f"{marker}&position={parameters.position_text(query.sort_key, position)}"
+    if len(query_string) > LONGEST_QUERY:
+        query_string = marker
+    return f'<{asked.script_root}{asked.path}?{query_string}>; rel="next"'
 
 
 @lru_cache(maxsize=512)

@@ -16,9 +16,9 @@ from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.routing import MapAdapter
 
 import schemas
-from context import ANONYMOUS, identify
+from auth import ANONYMOUS, identify
 from errors import Invalid, RequestTimeout, TooLarge, UnsupportedMediaType
-from guard import SAFE_HEADERS, Guard
+from security import SAFE_HEADERS, Guard
 
 # So much of a refused body is thrown away, so that its sender reads the answer; after more the connection closes.
 DRAINED_BYTES = 8 * 1024 * 1024

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from flask import Flask, Response
 
-import database
 from config import read_settings
+from storage import engine
 
 
 def create_app() -> Flask:
@@ -39,13 +39,13 @@ class Commits:
     """
 
     def __init__(self, settings):
-        database.open_database(settings)
+        engine.open_database(settings)
         self.connection = None
         self.batch = []
 
     def load(self):
         """Read [(statements, answer)] of BENCH_BATCH; a statement is (sql, values)."""
-        self.connection = self.connection or database.database.connection()
+        self.connection = self.connection or engine.database.connection()
         self.batch = ast.literal_eval(Path(os.environ["BENCH_BATCH"]).read_text())
         return ""
 

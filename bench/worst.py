@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 import orjson
 
-import database
-import plans
+from auth import REPEATED
 from bench.draws import ADMIN, ANONYMOUS, Draws, Question, Source
 from config import read_settings
-from context import REPEATED
+from listing import planner
 from registry import create_app
+from storage import engine
 
 MOST_MILLISECONDS = 250
 SHOWN, EXPLAINED = 10, 3
@@ -64,11 +64,11 @@ class Registry:
         settings = read_settings({f"REGISTRY_{name}": value for name, value in variables.items()})
         self.client = create_app(settings).test_client()
         self.client.environ_base[REPEATED] = frozenset()  # it sends each header once
-        database.database.connection().execute("PRAGMA query_only = 1")
+        engine.database.connection().execute("PRAGMA query_only = 1")
 
     def ask(self, question):
         """(seconds of CPU, the response). As the first time: what a process remembers of filters is forgotten."""
-        plans.remembered.clear()
+        planner.remembered.clear()
         headers = identity(question.caller)
         start = time.thread_time()
         response = self.client.get(question.target, headers=headers)
@@ -79,7 +79,7 @@ class Registry:
 
     def plan(self, question):
         """The last statement's plan: the page's."""
-        statements, connection = [], database.database.connection()
+        statements, connection = [], engine.database.connection()
         connection.set_trace_callback(statements.append)
         self.ask(question)
         connection.set_trace_callback(None)

@@ -1,22 +1,22 @@
 """The commands of ``flask --app registry``, a module per noun."""
 
-from cli.backing_up import back_up_database
-from cli.checking import check_database
-from cli.deleting import delete_images, undelete_images
+from cli.backup import back_up_database
+from cli.check import check_database
+from cli.create import create_image, update_image
+from cli.delete import delete_images, undelete_images
 from cli.demo import show_demo
-from cli.doctoring import examine
-from cli.exporting import export_images
-from cli.importing import import_images
-from cli.listing import list_images
-from cli.purging import purge_images
-from cli.registering import create_image, update_image
-from cli.restoring import restore_database
-from cli.scanning import scan_images
-from cli.sharing import share_image, unshare_image
-from cli.showing import show_history, show_one
-from cli.syncing import sync
-from cli.tokens import manage_tokens
-from cli.verifying import verify_images
+from cli.doctor import examine
+from cli.export_images import export_images
+from cli.import_images import import_images
+from cli.list_images import list_images
+from cli.purge import purge_images
+from cli.restore import restore_database
+from cli.scan import scan_images
+from cli.share import share_image, unshare_image
+from cli.show import show_history, show_one
+from cli.sync import sync
+from cli.token import manage_tokens
+from cli.verify import verify_images
 
 COMMANDS = (
     list_images,

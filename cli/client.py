@@ -16,8 +16,9 @@ from flask import current_app
 from flask.cli import ScriptInfo
 
 import schemas
-from cli.answers import is_list_of_changes, is_list_of_members, is_list_of_records, is_record
-from cli.running import (
+from cli.param_types import cleaned
+from cli.response_checks import is_list_of_changes, is_list_of_members, is_list_of_records, is_record
+from cli.runtime import (
     EXIT_CODES,
     FAILED,
     NO_ACCESS,
@@ -28,9 +29,8 @@ from cli.running import (
     prepare,
     with_application,
 )
-from cli.words import cleaned
-from database import database
-from guard import PURGE_HEADER, Guard, is_loopback
+from security import PURGE_HEADER, Guard, is_loopback
+from storage.engine import database
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 60
 ERROR_NUMBER = re.compile(r"\[Errno -?[0-9]+\] |\[SSL: \w+\] | \(_ssl\.c:[0-9]+\)")

@@ -12,12 +12,12 @@ from pathlib import Path
 import click
 from flask import current_app
 
-from cli import screens
+from cli import output
 from cli.client import Failure, open_client
 from cli.demo_images import SAMPLES, id_of, values_of
 from cli.progress import progress_bar
-from cli.running import with_application
-from database import open_database
+from cli.runtime import with_application
+from storage.engine import open_database
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 30
@@ -76,7 +76,7 @@ def fill(client, is_forced):
             if sample.is_deleted:
                 client.delete(image["id"])
             show(done, done)
-    screens.echo(f"{len(missing)} images are new in {path}, {len(ours) - len(missing)} were there.", err=True)
+    output.echo(f"{len(missing)} images are new in {path}, {len(ours) - len(missing)} were there.", err=True)
 
 
 def serve(port, is_without_browser):
@@ -92,7 +92,7 @@ def serve(port, is_without_browser):
     with subprocess.Popen(command, cwd=ROOT, env=variables_for(port), stdout=subprocess.DEVNULL) as server:  # noqa: S603
         try:
             wait_until_ready(server, url)
-            screens.echo(f"The demo is at {screens.styled(url + page, bold=True)}  (Ctrl-C ends it)")
+            output.echo(f"The demo is at {output.styled(url + page, bold=True)}  (Ctrl-C ends it)")
             if not is_without_browser and can_open_pages():
                 webbrowser.open(url + page)
             server.wait()

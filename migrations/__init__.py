@@ -9,11 +9,9 @@ from pathlib import Path
 from peewee import OperationalError, PeeweeException, SqliteDatabase
 from playhouse.migrations import Runner
 
-import checks
-import frames
-import mounts
-from checks import APPLICATION_ID
 from errors import StartupError
+from storage import filesystem, integrity, wal
+from storage.integrity import APPLICATION_ID
 
 SCRIPTS = Path(__file__).parent
 # Up to this size file and log are checked at start, in about a second each; of a larger file header, schema and length.
@@ -40,7 +38,7 @@ def prepare(settings, *, is_brief=False) -> None:
         raise StartupError(f"[database] connection = {settings.connection!r}: {error.strerror}") from None
     except DATABASE_ERRORS as error:
         cause = "its schema is damaged" if isinstance(error, UnicodeDecodeError) else " ".join(str(error).split())
-        cause += ": its disk is full" if mounts.is_full(path) else ""
+        cause += ": its disk is full" if filesystem.is_full(path) else ""
         raise StartupError(f"[database] connection = {settings.connection!r}: {cause}") from None
 
 
@@ -65,12 +63,12 @@ def create(path: Path) -> None:
 
 def require_whole(path: Path) -> None:
     """Raises Refusal for what is no SQLite file, for one whose end is missing, and for a log that is damaged."""
-    fault = checks.file_fault(path)
-    if fault and fault != checks.EMPTY:  # which is new
+    fault = integrity.file_fault(path)
+    if fault and fault != integrity.EMPTY:  # which is new
         raise Refusal(fault)
-    log = Path(frames.log_of(path))
+    log = Path(wal.log_of(path))
     is_checked = log.exists() and log.stat().st_size <= CHECKED_BYTES
-    if is_checked and (fault := frames.log_fault(path)):
+    if is_checked and (fault := wal.log_fault(path)):
         raise Refusal(f"{fault}; docs/operations.md says how to go on without it")
 
 
@@ -123,7 +121,7 @@ class Schemas:
         """As checks.schema_of has it."""
         with SqliteDatabase(":memory:") as database:
             run(database, version)
-            return checks.schema_of(database.connection())
+            return integrity.schema_of(database.connection())
 
 
 def run(database: SqliteDatabase, target: str | None = None) -> list[str]:
@@ -155,13 +153,13 @@ def require_sound(database: SqliteDatabase) -> None:
 def require_true(database: SqliteDatabase) -> None:
     """Raises Refusal where documents or digests show that something has changed behind our back."""
     with database.atomic():
-        fault = next(checks.record_faults(database.connection()), None)
+        fault = next(integrity.record_faults(database.connection()), None)
     if fault:
         raise Refusal(f"{fault.text}; flask --app registry check says more")
 
 
-def warn_of_network(path: Path, table: str = mounts.MOUNTS) -> None:
-    kind = mounts.network_file_system(path, table)
+def warn_of_network(path: Path, table: str = filesystem.MOUNTS) -> None:
+    kind = filesystem.network_file_system(path, table)
     if kind:
         warning = f"{path} is on a network file system ({kind}), where SQLite's locks and log are not safe"
         sys.stderr.write(f"registry: warning: {warning}; move it to a local disk\n")

@@ -10,15 +10,15 @@ from typing import NamedTuple
 
 from flask import Blueprint, current_app, request
 
-import database
-import logs
-from board import Board
-from context import ANONYMOUS
-from documents import DELETED
+from auth import ANONYMOUS
 from errors import RegistryError, Unauthorized
 from monitoring import health, metrics
 from schemas import UPDATE_STATUSES
-from stopwatch import spent
+from server import logs
+from server.counters import Board
+from storage import engine
+from storage.documents import DELETED
+from storage.timing import spent
 from web import Answer, answer, answer_json, shown_route
 
 COUNT = "SELECT shelf, status, count(*) FROM image GROUP BY shelf, status"
@@ -158,8 +158,8 @@ class Monitor:
 def count_images():
     """({status: how many}, how many deleted ones). A million: a tenth of a second, of an index that is in memory."""
     by_status, deleted = dict.fromkeys(UPDATE_STATUSES, 0), 0
-    with database.translated_errors():
-        rows = database.execute(COUNT, ()).fetchall()
+    with engine.translated_errors():
+        rows = engine.execute(COUNT, ()).fetchall()
     for shelf, status, number in rows:
         if shelf >= DELETED:
             deleted += number

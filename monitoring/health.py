@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
-from fence import SCHEMA
+from storage.schema_guard import SCHEMA
 
 # Below this the disk counts as full: a write needs room for its log, and the log for more than one write.
 LEAST_FREE_BYTES = 64 * 1024 * 1024

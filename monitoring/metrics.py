@@ -5,9 +5,9 @@ import time
 import zlib
 from bisect import bisect_left
 
-from board import ALIVE, FIRST, SLOT_CELLS, STARTS
-from stopwatch import SQLITE_VERSION
-from version import VERSION
+from config import VERSION
+from server.counters import ALIVE, FIRST, SLOT_CELLS, STARTS
+from storage.timing import SQLITE_VERSION
 from web import UNMATCHED
 
 BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)

@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from browser import VIEWPORTS, forget, open_browser, resize
 from flask.testing import FlaskClient
+from support.browser import VIEWPORTS, forget, open_browser, resize
 
 import migrations
 import models
+from auth import REPEATED
 from config import read_settings
-from context import REPEATED
 from registry import create_app
 
 ROOT = Path(__file__).parent.parent
@@ -284,6 +284,6 @@ def answer_to(server, *lines):
 @pytest.fixture
 def folder(tmp_path):
     """Somebody's empty folder: see terminals.Folder."""
-    from terminals import Folder
+    from support.terminals import Folder
 
     return Folder(tmp_path)

@@ -8,9 +8,9 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from browser import forget, open_browser, wait_for
 from conftest import IMAGE, identity
 from faults.servers import BrokenServer
+from support.browser import forget, open_browser, wait_for
 
 # What each attempt came to: "read" (the image's id was in the answer), "done", the status of a refusal,
 # "unseen" (sent, but the page may not know the answer), "blocked" (by the browser).

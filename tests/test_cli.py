@@ -15,7 +15,7 @@ from test_documents import assert_documents_are_true
 
 import models
 from cli import COMMANDS
-from cli.records import RecordParser, row_of
+from cli.record_lines import RecordParser, row_of
 from config import read_settings
 from errors import Invalid
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, clean_environment, environment, free_port
 
-import serving
 from config import OPTIONS
+from server import startup_checks
 
 UNITS = [ROOT / "deploy" / name for name in ("registry.service", "registry.socket")]
 CONTAINERFILE = ROOT / "Containerfile"
@@ -172,7 +172,7 @@ def test_a_socket_of_systemd_s_that_is_open_to_the_network_is_not_served_with_fl
 
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert errors.splitlines()[-1] == f"registry: {serving.OPEN_NETWORK.format('0.0.0.0')}"
+    assert errors.splitlines()[-1] == f"registry: {startup_checks.OPEN_NETWORK.format('0.0.0.0')}"
     assert not database_path.exists()
 
 

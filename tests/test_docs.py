@@ -10,10 +10,10 @@ import subprocess
 import textwrap
 import uuid
 
-import images
 import pytest
 from conftest import ROOT
-from terminals import Folder
+from support import image_files
+from support.terminals import Folder
 
 from config import OPTIONS, read_settings
 from registry import create_app
@@ -116,11 +116,11 @@ def qcow2():
 def make_images(folder):
     """The folder ``images`` of the README: made by qemu-img and xorriso, as long as the real ones, sparse."""
     base = "debian-13-genericcloud-amd64.qcow2"
-    debian = images.make(folder / base, "qcow2", size="3G")
-    ubuntu = images.make(folder / "noble-server-cloudimg-amd64.img", "qcow2", size="3584M")
-    images.make(folder / "overlay.qcow2", "qcow2", f"backing_file={base}", "backing_fmt=qcow2", size="3G")
-    images.make(folder / "webserver.vdi", "vdi", size="20G")
-    alpine = images.make_iso(folder / "alpine-virt-3.22.2-x86_64.iso")
+    debian = image_files.make(folder / base, "qcow2", size="3G")
+    ubuntu = image_files.make(folder / "noble-server-cloudimg-amd64.img", "qcow2", size="3584M")
+    image_files.make(folder / "overlay.qcow2", "qcow2", f"backing_file={base}", "backing_fmt=qcow2", size="3G")
+    image_files.make(folder / "webserver.vdi", "vdi", size="20G")
+    alpine = image_files.make_iso(folder / "alpine-virt-3.22.2-x86_64.iso")
     for path, mebibytes in ((debian, 331), (ubuntu, 12), (alpine, 66)):
         os.truncate(path, mebibytes * MEBIBYTE)
     (folder / "notes.txt").write_text("no image")

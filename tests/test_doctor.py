@@ -6,10 +6,9 @@ import platform
 import sqlite3
 
 import pytest
-from terminals import plain
+from support.terminals import plain
 
-from config import OPTIONS
-from version import VERSION
+from config import OPTIONS, VERSION
 
 
 def facts(output):

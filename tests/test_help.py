@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 import pytest
 from conftest import ROOT
-from mirrors import UBUNTU, publish, ubuntu_product
-from terminals import Folder
+from support.mirrors import UBUNTU, publish, ubuntu_product
+from support.terminals import Folder
 from test_docs import qcow2
 
 from cli import COMMANDS

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from terminals import Folder
+from support.terminals import Folder
 
 import config
-from launcher import launcher_settings
-from version import VERSION
+from cli.launcher import launcher_settings
+from config import VERSION
 
 # Another project's files, beside which somebody may be: ours must win over them.
 TRAPS = ("click.py", "config.py", "registry.py", "flask.py", "sitecustomize.py", ".env", ".flaskenv")

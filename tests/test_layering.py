@@ -9,79 +9,39 @@ import sys
 import pytest
 from conftest import ROOT, clean_environment
 
-EVERYTHING_BELOW = (
-    *(
-        "errors",
-        "config",
-        "schemas",
-        "context",
-        "documents",
-        "checks",
-        "frames",
-        "mounts",
-        "models",
-        "queries",
-        "plans",
-        "lists",
-    ),
-    *("database", "tokens", "limits", "guard", "search", "history", "web", "fence", "serving", "migrations", "cli"),
-    *("members", "clock", "version", "stopwatch", "board", "logs", "masking", "locating", "monitoring", "reference"),
-    *("words",),
-)
-# The pages ask what the routes ask, in process.
-BELOW_PAGES = (
-    *("errors", "masking", "locating", "schemas", "context", "database", "models", "tokens", "queries", "lists"),
-    *("members", "clock", "guard", "web", "words"),
-)
-# module → what it may import of ours: arrows point down only
+# top-level module or wing → what it may import of ours: arrows point down only
 MAY_IMPORT = {
     "errors": (),
+    "formatting": (),
     "config": ("errors",),
     "schemas": ("errors",),
-    "context": ("errors", "config"),
-    "clock": (),
-    "documents": (),
-    "fence": ("stopwatch",),
-    "stopwatch": (),
-    "version": (),
-    "board": (),
-    "logs": (),
-    "limits": ("errors",),
-    "database": ("errors", "fence"),
-    "search": ("database", "documents"),
-    "history": ("database", "documents"),
-    "models": ("errors", "clock", "database", "documents", "limits", "search", "history"),
-    "members": ("errors", "clock", "database", "documents", "history", "limits", "models"),
-    "tokens": ("errors", "clock", "database", "documents"),
-    "queries": ("errors", "schemas", "search"),
-    "plans": ("database", "documents"),
-    "lists": ("errors", "database", "documents", "models", "plans"),
-    "frames": (),
-    "checks": ("documents", "frames"),
-    "mounts": (),
-    "migrations": ("errors", "checks", "frames", "mounts"),
-    "guard": ("errors", "context"),
-    "web": ("errors", "schemas", "context", "guard"),
-    "monitoring": (
-        *("errors", "schemas", "context", "documents", "database", "fence", "version", "board", "logs", "stopwatch"),
-        *("web", "monitoring"),
-    ),
-    "masking": (),
-    "words": (),
-    "locating": (),
-    "reference": ("context", "guard", "version", "web"),
-    "serving": ("errors",),
-    "probe": ("config",),
-    "worker": ("errors",),
-    "cli": EVERYTHING_BELOW,
-    "ui": (*BELOW_PAGES, "ui"),
-    "registry": (*EVERYTHING_BELOW, "ui"),
-    "launcher": (*EVERYTHING_BELOW, "registry"),
+    "storage": ("errors",),
+    "quotas": ("errors",),
+    "history": ("storage",),
+    "auth": ("errors", "storage"),
+    "security": ("errors", "auth"),
+    "models": ("errors", "storage", "history", "quotas"),
+    "members": ("errors", "storage", "history", "quotas", "models"),
+    "web": ("errors", "schemas", "auth", "security"),
+    "listing": ("errors", "schemas", "storage", "models"),
+    "migrations": ("errors", "storage"),
+    "server": ("errors", "config"),
+    "monitoring": ("errors", "config", "schemas", "storage", "auth", "server", "web"),
 }
-OURS = {*MAY_IMPORT, "conftest", "tests"}
-WINGS = ("migrations", "cli", "ui", "monitoring")
-WITH_FLASK = {"web", "registry", "monitoring", "reference", "launcher", "ui"}
-WITH_PEEWEE = {"database", "models", "members", "migrations", "checks", "fence", "stopwatch"}
+CORE = tuple(MAY_IMPORT)
+MAY_IMPORT |= {
+    "ui": tuple(name for name in CORE if name not in ("migrations", "server", "monitoring")),
+    "cli": CORE,
+    "registry": (*CORE, "ui", "cli"),
+}
+# The launcher starts the application; nothing else of a wing does.
+MAY_IMPORT_TOO = {"cli/launcher.py": {"registry"}}
+OURS = {*MAY_IMPORT, "conftest", "tests", "support"}
+WINGS = ("cli", "listing", "migrations", "monitoring", "server", "storage", "ui")
+MOST_FLAT_MODULES = 12
+WITH_FLASK = {"web", "registry", "monitoring", "ui", "cli"}  # commands are Flask's
+WITH_CLICK = {"cli", "registry"}
+WITH_PEEWEE = {"models", "members", "storage", "migrations", "monitoring/health.py"}
 # The document's list of URLs, and then what it leaves to the reference.
 ROUTES = [
     ("get", "/"),
@@ -102,8 +62,9 @@ ROUTES = [
 LONGEST_MODULE, LONGEST_FUNCTION, LONGEST_ROUTE = 450, 29, 15
 
 
-def path_of(module):
-    return ROOT / module / "__init__.py" if module in WINGS else ROOT / f"{module}.py"
+def modules_of(name):
+    """The files of a top-level module or wing."""
+    return sorted((ROOT / name).glob("*.py")) if name in WINGS else [ROOT / f"{name}.py"]
 
 
 def tree_of(path):
@@ -111,12 +72,20 @@ def tree_of(path):
 
 
 SCRIPTS = sorted((ROOT / "migrations").glob("[0-9]*.py"))
-COMMANDS = sorted(set((ROOT / "cli").glob("*.py")) - {path_of("cli")})
-PAGES = sorted(set((ROOT / "ui").glob("*.py")) - {path_of("ui")})
-WATCHERS = sorted(set((ROOT / "monitoring").glob("*.py")) - {path_of("monitoring")})
-PATHS = [*map(path_of, MAY_IMPORT), *SCRIPTS, *COMMANDS, *PAGES, *WATCHERS, ROOT / "gunicorn.conf.py"]
-every_module = pytest.mark.parametrize("module", MAY_IMPORT)
-every_path = pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(ROOT)))
+PATHS = [path for name in MAY_IMPORT for path in modules_of(name)]
+every_module = pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(ROOT)))
+every_path = pytest.mark.parametrize(
+    "path", [*PATHS, ROOT / "gunicorn.conf.py"], ids=lambda path: str(path.relative_to(ROOT))
+)
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+def home_of(path):
+    """The top-level module or the wing that a file belongs to."""
+    return path.stem if path.parent == ROOT else path.parent.name
 
 
 def imported_by(path):
@@ -139,7 +108,7 @@ def lines_of(function):
 def routes():
     """(the decorators of it, the function) of every route, in the order that they stand in."""
     found = []
-    for function in functions_of(path_of("registry")):
+    for function in functions_of(ROOT / "registry.py"):
         calls = [call for call in function.decorator_list if isinstance(call, ast.Call)]
         calls = [call for call in calls if ast.unparse(call.func).startswith("v1.")]
         if calls:
@@ -147,48 +116,41 @@ def routes():
     return found
 
 
-def test_every_module_at_the_top_stands_in_the_table():
-    assert {path.stem for path in ROOT.glob("*.py") if "." not in path.stem} | {*WINGS} == set(MAY_IMPORT)
+def test_the_top_level_has_few_modules_and_each_stands_in_the_table():
+    flat = {path.stem for path in ROOT.glob("*.py") if "." not in path.stem}
+
+    assert flat | {*WINGS} == set(MAY_IMPORT)
+    assert len(flat) <= MOST_FLAT_MODULES
 
 
 @every_module
-def test_a_module_imports_of_ours_only_what_stands_below_it(module):
-    assert imported_by(path_of(module)) & OURS <= set(MAY_IMPORT[module])
+def test_a_module_imports_of_ours_only_what_stands_below_it(path):
+    home = home_of(path)
+    allowed = {*MAY_IMPORT[home], *MAY_IMPORT_TOO.get(name_of(path), ()), *({home} & {*WINGS})}
+
+    assert imported_by(path) & OURS <= allowed
 
 
 def test_a_migration_knows_nothing_of_the_present_models():
     assert set.union(*(imported_by(path) & OURS for path in SCRIPTS)) == {"migrations"}
 
 
-@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.name)
-def test_a_command_may_use_all_but_the_routes_and_asks_the_models_for_the_database(path):
-    imported = imported_by(path)
-
-    assert imported & OURS <= set(MAY_IMPORT["cli"])
-    assert imported & {"peewee", "playhouse", "sqlite3"} == set()
-
-
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_pages_ask_the_models_for_the_database_and_nothing_of_the_core_for_pages(path):
-    imported = imported_by(path)
-
-    assert imported & OURS <= set(MAY_IMPORT["ui"])
-    assert imported & {"peewee", "playhouse", "sqlite3"} == set()
-
-
-@pytest.mark.parametrize("path", WATCHERS, ids=lambda path: path.name)
-def test_what_watches_uses_only_what_stands_below_its_door(path):
-    assert imported_by(path) & OURS <= set(MAY_IMPORT["monitoring"])
+@every_module
+def test_flask_is_imported_only_where_http_is_spoken(path):
+    if imported_by(path) & {"flask", "werkzeug"}:
+        assert home_of(path) in WITH_FLASK
 
 
 @every_module
-def test_flask_is_imported_only_where_http_is_spoken(module):
-    assert bool(imported_by(path_of(module)) & {"flask", "werkzeug", "click"}) == (module in WITH_FLASK)
+def test_click_is_imported_only_by_commands(path):
+    if "click" in imported_by(path):
+        assert home_of(path) in WITH_CLICK
 
 
 @every_module
-def test_peewee_is_imported_only_where_the_tables_are(module):
-    assert bool(imported_by(path_of(module)) & {"peewee", "playhouse", "sqlite3"}) == (module in WITH_PEEWEE)
+def test_the_database_driver_is_imported_only_where_the_tables_are(path):
+    if imported_by(path) & {"peewee", "playhouse", "sqlite3"}:
+        assert {home_of(path), name_of(path)} & WITH_PEEWEE
 
 
 @every_path
@@ -295,10 +257,10 @@ def import_in(tmp_path):
     return watch
 
 
-@pytest.mark.parametrize(
-    "module", [*MAY_IMPORT, *(f"{path.parent.name}.{path.stem}" for path in (*SCRIPTS, *COMMANDS, *PAGES, *WATCHERS))]
-)
-def test_importing_opens_no_file_and_no_database_and_reads_no_environment(import_in, module):
+@every_module
+def test_importing_opens_no_file_and_no_database_and_reads_no_environment(import_in, path):
+    module = name_of(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
     assert import_in(module) == []
 
 

@@ -11,12 +11,12 @@ import peewee
 import pytest
 from conftest import ROOT, Server, clean_environment, environment
 
-import fence
 import members
 import migrations
 import models
 from config import read_settings
-from documents import documents_of, member_digest, words_of
+from storage import schema_guard
+from storage.documents import documents_of, member_digest, words_of
 
 SCRIPTS = sorted(path.stem for path in (ROOT / "migrations").glob("[0-9]*.py"))
 TABLES = (models.Image, models.Property, models.Location, members.Member)
@@ -345,7 +345,7 @@ def test_what_a_newer_version_has_migrated_is_refused_and_not_touched(database_p
 
 
 def test_the_fence_names_the_newest_script():
-    assert SCRIPTS[-1] == fence.SCHEMA
+    assert SCRIPTS[-1] == schema_guard.SCHEMA
 
 
 def test_a_server_that_meets_another_schema_answers_503_and_writes_nothing(start_server, database_path, other_version):

@@ -13,15 +13,14 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 
 import hypothesis.strategies as st
-import list_model
 import pytest
 from conftest import CALLERS, identity
 from hypothesis import HealthCheck, given, settings
+from support import list_model
 
-import database
-import lists
 import models
-import plans
+from listing import pages, planner
+from storage import engine
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "150"))
 # The fixtures are one test's: each example begins with its own catalogue, or asks the same one. A busy machine is slow.
@@ -33,9 +32,9 @@ searching = settings(
 LARGE, MOST_PAGES = 10_000, 6
 # What chooses a query's plan must not change its answer: plans.FEW, SORTED, SELDOM as they are, and such that rare
 # filters, filters that seldom meet, and scans come up among few images. Then how many images are counted.
-CHOSEN = ((plans, "FEW"), (plans, "SORTED"), (plans, "SELDOM"), (lists, "MOST_COUNTED"))
-CHOSEN += ((plans, "LOOKED_AHEAD"),)
-CHOICES = [(plans.FEW, plans.SORTED, plans.SELDOM, 10_000, 3000), (2, 100_000, 301, 3, 3), (2, 3, 301, 1, 0)]
+CHOSEN = ((planner, "FEW"), (planner, "SORTED"), (planner, "SELDOM"), (pages, "MOST_COUNTED"))
+CHOSEN += ((planner, "LOOKED_AHEAD"),)
+CHOICES = [(planner.FEW, planner.SORTED, planner.SELDOM, 10_000, 3000), (2, 100_000, 301, 3, 3), (2, 3, 301, 1, 0)]
 CHOICES += [(0, 1, 301, 100, 20), (0, 1, 0, 10_000, 3000), (0, 1, 301, 9, 1)]
 SORT_KEYS = ("id", "name", "status", "disk_format", "container_format", "size", "created_at", "updated_at")
 STATUSES = ("active", "queued", "saving", "killed", "pending_delete", "deleted", "deactivated")
@@ -324,16 +323,16 @@ class Registry:
     def forget_newest(self, number):
         """Have the words of so many images in no index, as those of the newest are while few were created."""
         with models.writing():
-            database.execute("UPDATE indexed SET up_to = (SELECT coalesce(max(pk), 0) - ? FROM image)", (number,))
+            engine.execute("UPDATE indexed SET up_to = (SELECT coalesce(max(pk), 0) - ? FROM image)", (number,))
             beyond = "FROM words WHERE image_id > (SELECT up_to FROM indexed)"
-            database.execute(f"INSERT INTO search(search, rowid, text) SELECT 'delete', image_id, text {beyond}", ())
+            engine.execute(f"INSERT INTO search(search, rowid, text) SELECT 'delete', image_id, text {beyond}", ())
         return self
 
     def choose(self, monkeypatch, choice):
         """Have plans chosen so."""
         for (module, name), number in zip(CHOSEN, choice, strict=True):
             monkeypatch.setattr(module, name, number)
-        plans.remembered.clear()
+        planner.remembered.clear()
 
     def pages(self, question, most=1000):
         """The pages that next links lead to, at most so many, whether another follows, and the counts on them.
@@ -367,8 +366,8 @@ def count_headers(records, question):
     if "count" not in question.query:
         return ()
     count = len(list_model.all_listed(records, question.query, question.caller))
-    if count > lists.MOST_COUNTED:
-        return (("X-Total-Count-At-Least", str(lists.MOST_COUNTED)),)
+    if count > pages.MOST_COUNTED:
+        return (("X-Total-Count-At-Least", str(pages.MOST_COUNTED)),)
     return (("X-Total-Count", str(count)),)
 
 

@@ -22,11 +22,11 @@ from conftest import FLASK, IMAGE, ROOT, clean_environment, environment, free_po
 from prometheus_client.parser import text_string_to_metric_families
 from test_server import printed_until, wait_until, worker_pids
 
-import fence
-from board import Board
+from config import VERSION
 from monitoring import Answered, metrics
 from schemas import UPDATE_STATUSES
-from version import VERSION
+from server.counters import Board
+from storage import schema_guard
 
 TOKEN = re.compile(r"registry_[\w-]{43}")
 
@@ -127,7 +127,7 @@ def no_database(path):
 def of_another_version(path):
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("INSERT INTO schema_migration (name, applied) VALUES ('9999_future', '2030-01-01')")
-    return "version", f"is 9999_future, and this server wants {fence.SCHEMA}"
+    return "version", f"is 9999_future, and this server wants {schema_guard.SCHEMA}"
 
 
 @pytest.mark.parametrize("make_worse", [gone, damaged, no_database, of_another_version], ids=lambda make: make.__name__)

@@ -6,16 +6,16 @@ from pathlib import PurePath
 
 import pytest
 from conftest import IMAGE, identity
-from openapi import DOCUMENT, operations, parameters_of, require_promised, require_valid, resolved
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from support.openapi import DOCUMENT, operations, parameters_of, require_promised, require_valid, resolved
 
-import documents
 import errors
 import models
-import queries
 import schemas
 from config import OPTIONS, read_settings
+from listing import parameters
 from registry import PURGE_HEADER, create_app
+from storage import documents
 
 SCHEMAS = DOCUMENT["components"]["schemas"]
 NOT_UTF8 = "\xff"  # as WSGI has it
@@ -66,8 +66,8 @@ def test_a_list_takes_the_parameters_that_the_document_names(path, method):
     named = {each["name"] for each in parameters_of(path, DOCUMENT["paths"][path][method]) if each["in"] == "query"}
     filters = resolved({"$ref": "#/components/parameters/Properties"})["schema"]
 
-    assert named == {*queries.LIST_PARAMETERS, "properties"}
-    assert list(filters["patternProperties"]) == [f"^{queries.PROPERTY_PREFIX}"]
+    assert named == {*parameters.LIST_PARAMETERS, "properties"}
+    assert list(filters["patternProperties"]) == [f"^{parameters.PROPERTY_PREFIX}"]
 
 
 def defaults(name):
@@ -90,9 +90,9 @@ def test_vocabularies_are_those_of_the_code(name, words):
 
 def test_lists_are_sorted_by_what_the_document_names():
     sorting = {name: DOCUMENT["components"]["parameters"][name]["schema"] for name in ("SortKey", "SortDir")}
-    asked = queries.parse_list_query(b"", False, read_settings({}).api)
+    asked = parameters.parse_list_query(b"", False, read_settings({}).api)
 
-    assert sorting["SortKey"] == {"type": "string", "enum": list(queries.SORT_KEYS), "default": asked.sort_key}
+    assert sorting["SortKey"] == {"type": "string", "enum": list(parameters.SORT_KEYS), "default": asked.sort_key}
     assert sorting["SortDir"] == {"type": "string", "enum": ["asc", "desc"], "default": asked.sort_dir}
 
 
@@ -102,7 +102,7 @@ def test_limits_of_values_are_those_of_the_code():
 
     assert largest == {"Count": schemas.LARGEST_INTEGER, "SmallCount": schemas.LARGEST_SMALL_INTEGER}
     assert longest == {**dict.fromkeys(("Text", "MemberId", "PropertyName"), 255), "Url": schemas.LONGEST_URL}
-    assert f"At most {queries.MOST_PROPERTIES}." in DOCUMENT["components"]["parameters"]["Properties"]["description"]
+    assert f"At most {parameters.MOST_PROPERTIES}." in DOCUMENT["components"]["parameters"]["Properties"]["description"]
 
 
 @pytest.mark.parametrize("word", [*schemas.BOOLEAN_WORDS, "TRUE", "No"])

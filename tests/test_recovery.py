@@ -15,14 +15,12 @@ from conftest import FLASK, IMAGE, ROOT, clean_environment, environment
 from test_cli import on_terminal
 from test_migrations import insert_first_rows, rows_of
 
-import checks
-import clock
 import migrations
 import models
-import plans
-import search
-from cli import purging
-from documents import words_of
+from cli import purge
+from listing import planner
+from storage import integrity, search_index, timestamps
+from storage.documents import words_of
 
 SECRET = "swift+https://user:secret@store/1"
 WELL = "checked {} images: all is well\n"
@@ -315,13 +313,13 @@ def test_rows_that_are_not_trusted_give_no_words(run, catalogue, database_path):
 
 def index_all(path):
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute(search.INDEX)
-        connection.execute(search.MARK)
+        connection.execute(search_index.INDEX)
+        connection.execute(search_index.MARK)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def found_by(client, text):
-    plans.remembered.clear()
+    planner.remembered.clear()
     return sorted(image["name"] for image in client.get(f"/images?is_public=none&q={text}").json["images"])
 
 
@@ -536,7 +534,7 @@ def test_the_words_of_all_images_are_those_of_the_rule_once_they_are_migrated(tm
                 connection.execute("SELECT name, value FROM property WHERE image_id = ? ORDER BY name", (pk,))
             )
             assert stored == words_of({"name": name}, properties)
-        assert list(checks.index_faults(connection)) == []
+        assert list(integrity.index_faults(connection)) == []
 
 
 KILL = """
@@ -583,7 +581,7 @@ def test_a_migration_killed_at_every_statement_leaves_the_old_or_the_new_and_goe
         outcomes.append(len(names))
         assert names in (migrations.versions()[:1], migrations.versions())
         migrations.migrate(path, 5)
-        assert list(checks.file_faults(path, migrations.Schemas())) == []
+        assert list(integrity.file_faults(path, migrations.Schemas())) == []
         path.unlink()
         if process.returncode == 0:
             break
@@ -626,13 +624,13 @@ def test_purge_goes_in_small_transactions_over_many_images(run, client, database
 
     connection, statements = models.database.connection(), []
     connection.set_trace_callback(statements.append)
-    assert purging.purge(clock.time_before(timedelta()), 1000) == 1000
+    assert purge.purge(timestamps.time_before(timedelta()), 1000) == 1000
     connection.set_trace_callback(None)
 
     assert rows_of(database_path, "SELECT count(*), sum(deleted) FROM image") == [(500, 0)]
     transactions = "\n".join(statements).split("BEGIN")[1:]
     removed = [set(re.findall(r"^DELETE FROM image WHERE pk = \d+", text, re.MULTILINE)) for text in transactions]
-    assert max(map(len, removed)) == purging.AT_ONCE
+    assert max(map(len, removed)) == purge.AT_ONCE
 
 
 @pytest.mark.parametrize("duration", ["30", "d", "-1d", "1.5h", "30y", "30 d", "99999d"])

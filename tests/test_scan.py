@@ -12,14 +12,14 @@ import time
 
 import pytest
 from conftest import free_port
-from images import MEBIBYTE, make, make_disk, make_raw
-from terminals import Folder
+from support.image_files import MEBIBYTE, make, make_disk, make_raw
+from support.terminals import Folder
 
-from cli import reading
-from cli.hashing import BLOCK_BYTES, Hasher, Stopped
-from cli.walking import walk
+from cli import inspection
+from cli.checksums import BLOCK_BYTES, Hasher, Stopped
+from cli.file_walk import walk
 from config import read_settings
-from locating import location_of, path_of
+from formatting import file_url, path_of_url
 
 FORMATS = read_settings({}).api.disk_formats
 
@@ -55,7 +55,7 @@ def scan(folder):
 def records(folder, *arguments):
     """{name of the file: record}"""
     found = json.loads(folder.get("list", "--json", *arguments))
-    return {path_of(image["location"]).rpartition("/")[2]: image for image in found}
+    return {path_of_url(image["location"]).rpartition("/")[2]: image for image in found}
 
 
 def digests(path):
@@ -233,21 +233,21 @@ def test_names_of_odd_bytes_are_registered_found_again_and_shown_tamely(folder, 
     assert (code, errors.strip()) == (0, "4 added, 0 updated, 0 unchanged")
     assert "\x1b" not in output
     found = json.loads(folder.get("list", "--json"))
-    assert {os.fsencode(path_of(image["location"])).rpartition(b"/")[2] for image in found} == set(ODD_NAMES)
+    assert {os.fsencode(path_of_url(image["location"])).rpartition(b"/")[2] for image in found} == set(ODD_NAMES)
     assert scan()[2] == ["0 added, 0 updated, 4 unchanged"]
     assert folder.run("verify")[::2] == (0, "4 ok\n")
 
 
 @pytest.mark.parametrize("url", ["file://host/a", "https://host/a", "file:///a%00b", "file:a", "http://[", "file://"])
 def test_a_url_that_is_no_file_here_is_no_path(url):
-    assert path_of(url) is None
+    assert path_of_url(url) is None
 
 
 def test_a_path_is_its_url_again():
     for seed in range(200):
         path = os.fsdecode(b"/" + random.Random(seed).randbytes(20).replace(b"\0", b"/"))
-        assert path_of(location_of(path)) == path
-        assert location_of(path).isascii()
+        assert path_of_url(file_url(path)) == path
+        assert file_url(path).isascii()
 
 
 def test_each_file_and_folder_counts_once_whatever_leads_to_it(scan, images, tmp_path):
@@ -629,7 +629,7 @@ def test_checksums_are_those_of_the_content_holes_included(tmp_path, hasher, len
                 file.write(os.urandom(min(4096, length - place)))
     told = []
 
-    with reading.opened(path) as (file, _):
+    with inspection.opened(path) as (file, _):
         found, count = hasher.digests(file, length, advance=told.append)
 
     assert (found["md5"], found["sha512"]) == digests(path)
@@ -655,8 +655,11 @@ def test_a_file_that_changes_while_it_is_read_is_not_taken(tmp_path, hasher, cha
         if waiting:
             waiting.pop()(path)
 
-    assert reading.read(str(path), FORMATS, hasher).verdict == reading.IMAGE
-    assert reading.read(str(path), FORMATS, hasher, advance=advance).verdict in (reading.CHANGED, reading.UNREADABLE)
+    assert inspection.read(str(path), FORMATS, hasher).verdict == inspection.IMAGE
+    assert inspection.read(str(path), FORMATS, hasher, advance=advance).verdict in (
+        inspection.CHANGED,
+        inspection.UNREADABLE,
+    )
 
 
 def test_a_hasher_that_is_stopped_reads_no_further(tmp_path, hasher):
@@ -666,7 +669,7 @@ def test_a_hasher_that_is_stopped_reads_no_further(tmp_path, hasher):
         hasher.is_stopped.set()
 
     with pytest.raises(Stopped):
-        reading.read(str(path), FORMATS, hasher, advance=advance)
+        inspection.read(str(path), FORMATS, hasher, advance=advance)
 
 
 def test_a_walk_finds_thousands_of_files_in_the_order_of_their_paths(tmp_path):

@@ -2,15 +2,13 @@
 
 import random
 
-import list_model
 import pytest
 from conftest import IMAGE
+from support import list_model
 
-import database
-import lists
 import models
-import plans
-import search
+from listing import pages, planner
+from storage import engine, search_index
 
 LETTERS = {"İstanbul": "istanbul", "straße": "STRASSE", "Oﬃce ﬁle": "office fi", "Café": "cafe", "CAFÉ": "cafe\u0301"}
 LETTERS |= {
@@ -82,7 +80,7 @@ def found(client):
 @pytest.fixture(params=[1, 256])
 def indexed_together(monkeypatch, request):
     """An image is found by its words in the index as by those that wait for it."""
-    monkeypatch.setattr(search, "INDEXED_TOGETHER", request.param)
+    monkeypatch.setattr(search_index, "INDEXED_TOGETHER", request.param)
     return request.param
 
 
@@ -206,7 +204,7 @@ def test_next_links_keep_the_search_and_the_count(client, make_image, limit, sor
 
 
 def test_counts_are_exact_up_to_the_limit_and_named_otherwise_above(client, make_image, monkeypatch):
-    monkeypatch.setattr(lists, "MOST_COUNTED", 3)
+    monkeypatch.setattr(pages, "MOST_COUNTED", 3)
     for number in range(4):
         make_image(name=f"linux {number}", is_public=True, properties={"odd": number % 2})
     make_image(name="gone", is_public=True, is_deleted=True)
@@ -237,7 +235,7 @@ HIDDEN_FROM |= {"sharer": "public shared", "owner": "private public shared", "ad
 def test_hidden_images_are_neither_found_nor_counted(
     indexed_together, client_as, make_image, monkeypatch, caller, names, few
 ):
-    monkeypatch.setattr(plans, "FEW", few)
+    monkeypatch.setattr(planner, "FEW", few)
     fields = {"owner": "owner", "properties": {"os": "secretos"}}
     make_image(name="public", is_public=True, **fields)
     make_image(name="shared", members={"member": False, "sharer": True}, **fields)
@@ -321,7 +319,7 @@ class Changing:
 
     def answers(self, text):
         """(found, expected): the ids."""
-        plans.remembered.clear()
+        planner.remembered.clear()
         query = {"q": text, "is_public": "none"}
         shown = self.client.get("/images", query_string=query).json["images"]
         expected = list_model.all_listed(self.records(), query, "admin")
@@ -336,8 +334,8 @@ ACTIONS = (
 @pytest.mark.parametrize("together", [1, 3, 7, 256])
 @pytest.mark.parametrize("seed", range(3))
 def test_an_image_is_found_by_its_present_words_alone(client, tmp_path, monkeypatch, together, seed):
-    monkeypatch.setattr(search, "INDEXED_TOGETHER", together)
-    monkeypatch.setattr(plans, "FEW", (0, 500, 3)[seed])
+    monkeypatch.setattr(search_index, "INDEXED_TOGETHER", together)
+    monkeypatch.setattr(planner, "FEW", (0, 500, 3)[seed])
     changing = Changing(client, tmp_path, f"{together} {seed}")
 
     for _ in range(60):
@@ -352,11 +350,11 @@ def test_an_image_is_found_by_its_present_words_alone(client, tmp_path, monkeypa
 
 
 def test_of_the_words_the_index_has_those_of_whole_hundreds_at_once(client, make_image, monkeypatch):
-    monkeypatch.setattr(search, "INDEXED_TOGETHER", 4)
+    monkeypatch.setattr(search_index, "INDEXED_TOGETHER", 4)
     held = []
     for _ in range(9):
         make_image(name="linux")
-        held.append(database.execute("SELECT count(*) FROM search WHERE search MATCH 'linux'", ()).fetchone()[0])
+        held.append(engine.execute("SELECT count(*) FROM search WHERE search MATCH 'linux'", ()).fetchone()[0])
 
     assert held == [0, 0, 0, 4, 4, 4, 4, 8, 8]
 
@@ -368,4 +366,4 @@ def test_a_create_that_is_refused_leaves_no_words(client, make_client, make_imag
 
     assert response.status_code == 409
     assert client.get("/images?is_public=none&q=refused").json["images"] == []
-    assert database.execute("SELECT count(*) FROM words", ()).fetchone() == (1,)
+    assert engine.execute("SELECT count(*) FROM words", ()).fetchone() == (1,)

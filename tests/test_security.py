@@ -1,515 +1,313 @@
-"""What the code itself must not do, read from its syntax; and what SECURITY.md names as tests."""
+"""What a web page in the owner's browser may do: nothing, unless its origin is allowed; and the headers that say so."""
 
-import ast
-import importlib.metadata
-import re
+import json
+import socket
+import sqlite3
+from contextlib import closing
 
 import pytest
-from conftest import ROOT
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-from reaching import PROGRAMS, reach_of
-from statements import parts_by_function
+from conftest import IMAGE, identity
 
-WINGS = ("cli", "migrations", "monitoring", "ui")
-PRODUCT = sorted([*ROOT.glob("*.py"), *(path for wing in WINGS for path in (ROOT / wing).glob("*.py"))])
-OURS = {*WINGS, *(path.stem for path in ROOT.glob("*.py"))}
-every_path = pytest.mark.parametrize("path", PRODUCT, ids=lambda path: str(path.relative_to(ROOT)))
-
-# Modules that put statements together from parts without a word of SQL: there every text counts.
-BUILDERS = ("lists.py", "plans.py")
-# file::function → what may stand in a statement there beside literal text: constants, names of columns and filters out
-# of tables of ours, numbers counted by us. Whoever adds to this has asked where the value comes from.
-FIXED = {
-    "checks.py::": {"COLUMNS_OF_INDEX"},
-    "checks.py::index_faults": {"statement"},
-    "checks.py::record_faults": {"columns", "order", "table"},
-    "checks.py::schema_of": {"query"},
-    "checks.py::structure_faults": {"MOST_PROBLEMS"},
-    "checks.py::token_faults": {"', '.join(names)", "TOKEN_COLUMNS"},
-    "cli/checking.py::": {"', '.join(CHANGE_COLUMNS)"},
-    "cli/checking.py::rebuild_image": {
-        "', '.join((f'{name} = :{name}' for name in derived))",
-        "', '.join(models.COLUMNS)",
-        "STORE_WORDS",
-        "assignments",
-    },
-    "cli/checking.py::trust_changes": {"FIND_CHANGES"},
-    "cli/doctoring.py::examine_images": {"COUNT", "STUCK"},
-    "cli/exporting.py::export_images": {"SELECT"},
-    "cli/importing.py::": {"', '.join('?' * len(models.COLUMNS))", "', '.join(models.COLUMNS)"},
-    "cli/importing.py::Storing.__init__": {"CACHE_KIBIBYTES"},
-    "cli/importing.py::Storing.flush": {
-        "INSERT",
-        "INSERT_LOCATION",
-        "INSERT_MEMBER",
-        "INSERT_PROPERTY",
-        "search.INSERT",
-    },
-    "cli/importing.py::Storing.resolve": {"INSERT"},
-    "cli/importing.py::Storing.resolve_conflicts": {"FIND"},
-    "cli/purging.py::purge": {"FIND"},
-    "database.py::execute": {"statement"},
-    "history.py::entries": {"LIST"},
-    "history.py::note": {"FORGET", "INSERT", "LAST"},
-    "lists.py::": {"NO_LOCATIONS"},
-    "lists.py::branch_statement": {"' AND '.join(conditions)", "column", "name", "selected", "source"},
-    "lists.py::count_images": {"count_statement(query.sort_columns, branches, filters)"},
-    "lists.py::count_statement": {"' UNION ALL '.join(parts)"},
-    "lists.py::list_page": {"b','", "b'\\n'", "page_statement(*shape)"},
-    "lists.py::page_statement": {
-        "' UNION ALL '.join(parts)",
-        "CONTENT[content]",
-        "column",
-        "direction",
-        "order",
-        "trail(content, sort_columns)",
-    },
-    "lists.py::position_of": {"', '.join(query.sort_columns)", "VISIBLE[audience_of(context)]", "columns", "statement"},
-    "lists.py::range_conditions": {
-        "', '.join(columns)",
-        "', '.join(columns[1:])",
-        "', '.join(positions)",
-        "', '.join(positions[1:])",
-        "columns[0]",
-        "compare",
-        "number",
-    },
-    "lists.py::show": {"SHOW", "VISIBLE[audience_of(context)]"},
-    "lists.py::trail": {"' || '.join(columns)", "name"},
-    "migrations/0002_documents.py::up": {"SHELVES", "column", "columns", "empty", "name"},
-    "migrations/0003_digests.py::up": {"table"},
-    "migrations/0005_tokens.py::up": {"', '.join(columns)"},
-    "migrations/__init__.py::Schemas.of": {"database"},  # its ``run`` takes no statement
-    "migrations/0006_search_and_history.py::up": {"', '.join(columns)", "actions", "condition", "event", "row"},
-    "models.py::": {
-        "', '.join((f':{name}' for name in COLUMNS[1:]))",
-        "', '.join(COLUMNS[1:])",
-        "DELETED",
-        "KILLED",
-        "NORMAL",
-    },
-    "models.py::Image.find": {"', '.join(COLUMNS)", "VISIBLE[audience_of(context)]", "statement"},
-    "models.py::Image.register": {"INSERT"},
-    "models.py::Image.require_room_for_one": {"DELETED", "owned"},
-    "models.py::Image.write": {
-        "', '.join((f'{name} = :{name}' for name in COLUMNS if changed[name] != row[name]))",
-        "assignments",
-    },
-    "models.py::Property.store": {"statement"},
-    "monitoring/__init__.py::count_images": {"COUNT"},
-    "plans.py::": {"GATHERED", "NEWEST_FOUND", "SIZE_RANGE", "name"},
-    "plans.py::conditions_of": {"BOUNDS[name]", "name", "number"},
-    "plans.py::count_few": {
-        "CANDIDATES[name]",
-        "CANDIDATES[name].format(shelf=on_shelf)",
-        "found(name)",
-        "found(name).replace('UNION', 'UNION ALL')",
-        "most",
-        "name",
-        "on_shelf",
-        "property_condition('property', number)",
-        "shelf",
-        "source",
-    },
-    "plans.py::count_passing": {"condition", "images", "most", "statement"},
-    "plans.py::filter_parameters": {"name", "number", "word"},
-    "plans.py::filters_of": {"number"},
-    "plans.py::found": {
-        "FOUND.format(words=words_condition(name))",
-        "FOUND_IDS if name.endswith(' id') else ''",
-        "words_condition(name)",
-    },
-    "plans.py::gathered": {
-        "GATHERED",
-        "IN_IDS",
-        "NEWEST_FOUND.format(words=words_condition(name))",
-        "condition",
-        "words_condition(name)",
-    },
-    "plans.py::parts_of": {"name", "number"},
-    "plans.py::property_condition": {"beginning", "number", "table"},
-    "plans.py::recall": {"statement"},
-    "plans.py::run": {"statement"},
-    "plans.py::sampled": {"shelf"},
-    "plans.py::sampled_ahead": {
-        "', '.join(columns)",
-        "', '.join((f':{name}' for name in names))",
-        "name",
-        "after",
-        "column",
-        "columns[0]",
-        "compare",
-        "order",
-        "query.sort_dir",
-        "query.sort_key",
-        "shelf",
-    },
-    "plans.py::search_filter": {"' id' if search.id_prefix else ''", "len(search.words)"},
-    "plans.py::searched": {"IN_IDS", "condition", "words_condition(name)"},
-    "plans.py::start_condition": {"branch.shelf", "property_condition('property', number)", "shelf"},
-    "plans.py::start_table": {
-        "'_by_name' if sort_key == 'name' else ''",
-        "driver",
-        "found(driver)",
-        "sort_key if driver == 'order' else STARTS.get(driver, driver)",
-    },
-    "plans.py::words_condition": {"number"},
-    "search.py::index_words": {"INDEX", "MARK"},
-    "search.py::store_words": {"INSERT"},
-    "stopwatch.py::TimedConnection.execute": {"self"},
-    "stopwatch.py::TimedCursor.execute": {"self"},
-    "tokens.py::create": {"INSERT"},
-    "tokens.py::find_all": {"LIST"},
-    "tokens.py::find_bearer_of_hash": {"FIND"},
-    "tokens.py::note_use": {"patience"},
-    "ui/totals.py::": {
-        "CANDIDATES",
-        "CANDIDATES + 1",
-        "CHECKSUMS",
-        "FILES",
-        "STUCK_COUNTED",
-        "VISIBLE[audience]",
-        "doubled",
-        "rule",
-    },
-    "ui/totals.py::read_part": {"table[part]"},
-    "ui/totals.py::read_wrong": {"DUPLICATES[audience]", "FILE_LOCATIONS", "NEWEST", "STUCK[audience]", "UNPLACED"},
+JSON = {"Content-Type": "application/json"}
+OWN_HOSTS = ("localhost", "localhost:9191", "LocalHost:1", "localhost.", "localhost:", "127.0.0.1", "127.0.0.1:9191")
+OWN_HOSTS += ("127.8.9.10:80", "[::1]", "[::1]:9191", "[0:0:0:0:0:0:0:1]:9191")
+FOREIGN_HOSTS = (
+    "evil.example",
+    "evil.example:9191",
+    "localhost.evil.example",
+    "evil.localhost",
+    "127.0.0.1.evil.example",
+)
+FOREIGN_HOSTS += (
+    "128.0.0.1",
+    "10.0.0.5:9191",
+    "0.0.0.0",
+    "127.1",
+    "2130706433",
+    "0x7f.1",
+    "[::2]",
+    "[::1",
+    "::1",
+    "[::]",
+)
+FOREIGN_HOSTS += ("", " ", ":", ":9191", "localhost:x", "localhost:999999", "localhost..", "a@localhost", "localhost/")
+FOREIGN_HOSTS += ("localhost, localhost", "localhost,evil.example", "localhost evil.example", "é", "l" * 30_000)
+WRITES = [("POST", "/images"), ("PUT", "{}"), ("DELETE", "{}"), ("PUT", "{}/members"), ("PUT", "{}/members/a")]
+WRITES += [("DELETE", "{}/members/a"), ("PATCH", "{}")]
+OTHER_ORIGINS = ("http://localhost", "http://localhost:8000", "http://127.0.0.1:9191", "http://[::1]:9191", "null", "")
+OTHER_ORIGINS += ("http://evil.example", "http://evil.example:9191", "localhost:9191", "file://", "://localhost:9191")
+OTHER_ORIGINS += ("ftp://localhost:9191", "http://localhost:9191/", "http://localhost:9191, http://evil.example")
+SAFE = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "private, no-cache",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
-# What each module that serves reaches beyond its own memory: files of ours, their folders, sockets.
-REACH = {
-    "board.py": {"mmap.mmap"},
-    "checks.py": {
-        "open",
-        "os.access",
-        "os.fstat",
-        "os.path.dirname",
-        "os.path.exists",
-        "os.path.getsize",
-        "sqlite3.connect",
-    },
-    "config.py": {"open", "os.environ"},
-    "database.py": {"sqlite3"},
-    "fence.py": {"sqlite3.connect"},
-    "gunicorn.conf.py": {"os.path.abspath", "os.path.dirname", "os.path.isdir"},
-    "launcher.py": {"os.environ", "pathlib.Path"},
-    "locating.py": {"os.fsdecode", "os.fsencode"},
-    "logs.py": {"os.getpid", "os.write"},
-    "migrations/__init__.py": {".glob", "os.access", "os.close", "os.open", "pathlib.Path", "sqlite3"},
-    "models.py": {"sqlite3"},
-    "monitoring/health.py": {".connect", "os.statvfs", "pathlib.Path", "sqlite3.connect"},
-    "monitoring/metrics.py": {
-        "prometheus_client.core",
-        "prometheus_client.core.CounterMetricFamily",
-        "prometheus_client.core.GaugeMetricFamily",
-        "prometheus_client.core.HistogramMetricFamily",
-        "prometheus_client.core.InfoMetricFamily",
-        "prometheus_client.exposition.choose_encoder",
-    },
-    "frames.py": {"open", "os.path.basename", "os.path.exists", "os.path.realpath"},
-    "mounts.py": {
-        "open",
-        "os.path.abspath",
-        "os.path.commonpath",
-        "os.path.dirname",
-        "os.path.realpath",
-        "os.statvfs",
-    },
-    "probe.py": {
-        ".open",
-        "ssl.create_default_context",
-        "urllib.request",
-        "urllib.request.HTTPSHandler",
-        "urllib.request.ProxyHandler",
-        "urllib.request.build_opener",
-    },
-    "reference.py": {".read_bytes", "pathlib.Path"},
-    "serving.py": {
-        ".bind",
-        ".listen",
-        "open",
-        "os.environ.get",
-        "os.getpid",
-        "socket.getaddrinfo",
-        "socket.socket",
-        "ssl.create_default_context",
-    },
-    "stopwatch.py": {
-        "sqlite3.Connection",
-        "sqlite3.Connection.execute",
-        "sqlite3.Cursor",
-        "sqlite3.Cursor.execute",
-        "sqlite3.sqlite_version",
-    },
-    "ui/assets.py": {".read_bytes", "pathlib.Path"},
-    "ui/keys.py": {".read_text", "os.close", "os.fsync", "os.link", "os.open", "os.unlink", "os.write", "pathlib.Path"},
-    "ui/totals.py": {"os.access", "os.path.dirname", "os.stat"},
-    "web.py": {"os.urandom"},
-    "worker.py": {"resource.getrlimit", "socket"},
-}
-# What no command may reach either, by the first part of its name ...
-FORBIDDEN = {
-    "eval",
-    "exec",
-    "compile",
-    "__import__",
-    "input",
-    "breakpoint",
-    "globals",
-    "builtins",
-    "__builtins__",
-    "shell=",
-}
-FORBIDDEN |= {
-    "pickle",
-    "cPickle",
-    "dill",
-    "marshal",
-    "shelve",
-    "yaml",
-    "ctypes",
-    "subprocess",
-    "pty",
-    "xml",
-    "tempfile",
-}
-FORBIDDEN |= {"urllib", "http", "requests", "urllib3", "httpx", "httpx2", "aiohttp", "ftplib", "smtplib", "telnetlib"}
-FORBIDDEN |= {"random", "importlib", "runpy", "multiprocessing", "asyncio", "code", "codeop", "xmlrpc", "webbrowser"}
-# ... or as a whole.
-FORBIDDEN_WHOLE = {
-    "os.system",
-    "os.popen",
-    "os itself",
-    ".create_connection",
-    ".connect_ex",
-    ".open_connection",
-    ".Popen",
-}
-FORBIDDEN_WHOLE |= {"socket.create_connection", "socket itself", ".import_module", ".run_path", ".exec_module"}
-# Who may: the client asks the server that --url names, the demo starts the server and shows it, the probe asks our own.
-ALLOWED = {
-    "probe.py": {"urllib"},
-    "cli/client.py": {"httpx2"},
-    "cli/fetching.py": {"httpx2"},
-    "cli/demo.py": {"subprocess", "webbrowser"},
-}
+PAGE = "https://images.example.org"
 
 
-def tree_of(path):
-    return ast.parse(path.read_text(encoding="utf-8"))
+def statuses(client, headers, image):
+    """Of every read and write, in a list without repetitions."""
+    found = [client.open(f"/images/{image['id']}", method=method, headers=headers) for method in ("GET", "HEAD")]
+    found += [client.open(path, method="GET", headers=headers) for path in ("/", "/images/detail", "/nowhere")]
+    return {answer.status_code for answer in found}
 
 
-@every_path
-def test_a_statement_is_put_together_from_nothing_but_literal_text_and_what_is_fixed(path):
-    name = str(path.relative_to(ROOT))
-
-    found = parts_by_function(tree_of(path), path.name in BUILDERS)
-
-    assert {f"{name}::{function}": parts for function, parts in found.items()} == fixed_of(name)
+def write(client, method, path, image, headers):
+    """The answer to a write, with a body that is complete."""
+    body = {"image": {**IMAGE, "name": "changed"}, "memberships": [], "member": {}}
+    path = path.format(f"/images/{image['id']}")
+    return client.open(path, method=method, data=json.dumps(body), headers={**JSON, **headers})
 
 
-def fixed_of(name):
-    return {place: parts for place, parts in FIXED.items() if place.startswith(f"{name}::")}
+# Host
+
+
+@pytest.mark.parametrize("host", OWN_HOSTS)
+def test_this_machine_may_be_named_in_every_way(client, host):
+    assert client.get("/images", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("host", FOREIGN_HOSTS, ids=lambda host: host[:30])
+def test_another_host_is_refused(client, host):
+    answer = client.get("/images", environ_overrides={"HTTP_HOST": host})
+
+    assert answer.status_code == 400
+    assert answer.mimetype == "application/problem+json"
+    assert "trusted_hosts" in answer.json["errors"]["Host"][0]
+    assert answer.json["request_id"] == answer.headers["X-Openstack-Request-Id"]
+
+
+def test_another_host_reads_and_changes_nothing(client, make_image):
+    image = make_image()
+    headers = {"Host": "evil.example:9191", "Origin": "http://evil.example:9191", "Sec-Fetch-Site": "same-origin"}
+
+    answers = [write(client, method, path, image, headers).status_code for method, path in WRITES]
+
+    assert set(answers) == statuses(client, headers, image) == {400}
+    assert client.options("/images", headers=headers).status_code == 400
+    assert client.get(f"/images/{image['id']}").json["image"] == image
 
 
 @pytest.mark.parametrize(
-    ("planted", "found"),
+    ("options", "host", "status"),
     [
-        ("execute(f\"SELECT * FROM image WHERE name = '{name}'\")", {"name"}),
-        ("execute('SELECT * FROM image WHERE name = ' + request.args['name'])", {"request.args['name']"}),
-        ("execute('DELETE FROM image WHERE id = %s' % image_id)", {"image_id"}),
-        ("statement = 'SELECT pk FROM {}'.format(table)", {"table"}),
-        ("execute(given)", {"given"}),
-        ("run(f'{given}', {})", {"given"}),
-        ("query = f'{column} = 1 AND {value}'", {"column", "value"}),
-        ("execute('SELECT pk FROM image WHERE id = ?', (image_id,))", set()),
-        ("execute(statement + name)", {"statement", "name"}),
-        ("statement = statement + name; execute(statement)", {"statement", "name"}),
-        ("statement += name; execute(statement)", {"statement", "name"}),
-        ("parts = [START]; parts.append(name); execute(' '.join(parts))", {"START", "name", "' '.join(parts)"}),
-        ("execute(' '.join(['SELECT', name]))", {"name", "' '.join(['SELECT', name])"}),
-        ("Image.raw(name)", {"name"}),
-        ("execute(sql=name)", {"name"}),
-        ("execute('SELECT 1' if short else name)", {"name"}),
-        ("execute(SELECT.format(name))", {"SELECT", "name"}),
+        ({"server__trusted_hosts": "registry, 10.0.0.5"}, "Registry:9191", 200),
+        ({"server__trusted_hosts": "registry, 10.0.0.5"}, "10.0.0.5", 200),
+        ({"server__trusted_hosts": "registry, 10.0.0.5"}, "localhost:9191", 200),
+        ({"server__trusted_hosts": "registry, 10.0.0.5"}, "registry.evil.example", 400),
+        ({"server__trusted_hosts": "[fd00::1]"}, "[fd00::1]:9191", 200),
+        ({"server__bind_host": "10.0.0.5"}, "10.0.0.5:9191", 200),
+        ({"server__bind_host": "10.0.0.5"}, "10.0.0.6:9191", 400),
+        ({"server__bind_host": "0.0.0.0"}, "0.0.0.0:9191", 400),
+        ({"server__bind_host": "::"}, "[::]:9191", 400),
+        ({"auth__flavor": "trusted-auth"}, "images.example.org", 400),
+        ({"auth__flavor": "trusted-auth"}, "127.0.0.1:9191", 200),
+        ({"auth__flavor": "token", "auth__allow_anonymous_access": "true"}, "images.example.org", 200),
+        ({"auth__flavor": "trusted-auth", "server__trusted_hosts": "registry"}, "images.example.org", 400),
+        ({"auth__flavor": "trusted-auth", "server__trusted_hosts": "registry"}, "registry", 200),
     ],
 )
-def test_a_planted_statement_is_found(planted, found):
-    assert parts_by_function(ast.parse(planted)).get("", set()) == found
+def test_hosts_can_be_named_and_with_tokens_any_counts_unless_some_are(make_client, options, host, status):
+    client = make_client(**options)
 
-
-@pytest.mark.parametrize("file", [*BUILDERS, "models.py", "search.py", "ui/totals.py", "cli/exporting.py"])
-@pytest.mark.parametrize(
-    "planted",
-    [
-        "def found_by_name(name): return execute(f\"SELECT pk FROM image WHERE name = '{name}'\")",
-        "def found_by_name(name, statement):\n    statement = statement + name\n    return execute(statement)",
-        "def found_by_name(name): return Image.raw(name)",
-        "def found_by_name(parts): return execute(' '.join(parts))",
-        "class Image:\n    def find(self, statement): return execute(f'{statement} WHERE name = {statement}')",
-    ],
-)
-def test_a_planted_statement_is_found_in_modules_that_put_together_many(file, planted):
-    text = (ROOT / file).read_text(encoding="utf-8")
-
-    found = parts_by_function(ast.parse(f"{text}\n\n{planted}\n"), file in BUILDERS)
-
-    assert {f"{file}::{function}": parts for function, parts in found.items()} != fixed_of(file)
-
-
-@every_path
-def test_nothing_of_the_product_runs_text_or_other_programs_or_opens_a_location(path):
-    name = str(path.relative_to(ROOT))
-
-    reached = reach_of(tree_of(path), OURS)
-
-    assert dangers_in(reached) == ALLOWED.get(name, set())
-    assert name.startswith("cli/") or reached == REACH.get(name, set())
-
-
-def dangers_in(reached):
-    """Code made of text, other programs, formats that run code, and clients."""
-    firsts = {name.partition(".")[0].removesuffix(" itself") for name in reached}
-    programs = {name for name in reached if PROGRAMS.fullmatch(name.rpartition(".")[2])}
-    return (firsts & FORBIDDEN) | (reached & FORBIDDEN_WHOLE) | programs
+    assert client.get("/images", headers={"Host": host, **identity("owner")}).status_code == status
 
 
 @pytest.mark.parametrize(
-    "planted",
+    ("head", "status"),
     [
-        *("eval(text)", "exec(text)", "import pickle", "from yaml import load", "import subprocess"),
-        *("import os; os.system(text)", "from os import system", "import os as o; o.popen(text)"),
-        *(
-            "import os; os.execvp(text, [])",
-            "import os; os.posix_spawn(text, [], {})",
-            "import os; getattr(os, name)(text)",
-        ),
-        *("import builtins; builtins.eval(text)", "run = eval", "import importlib; importlib.import_module(name)"),
-        *("from importlib import import_module", "import runpy; runpy.run_path(path)", "import multiprocessing"),
-        *("from urllib import request", "import http.client", "import urllib.request as client", "import requests"),
-        *("import urllib; urllib.request.urlopen(url)", "import asyncio; asyncio.open_connection(host, 80)"),
-        *(
-            "run_it(command, shell=True)",
-            "import socket; socket.create_connection(address)",
-            "from random import random",
-        ),
+        (b"GET /images HTTP/1.1\r\n", 400),
+        (b"GET /images HTTP/1.0\r\n", 200),
+        (b"GET /images HTTP/1.1\r\nHost:\r\n", 400),
+        (b"GET /images HTTP/1.0\r\nHost: evil.example\r\n", 400),
+        (b"GET /images HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n", 400),
+        (b"GET /images HTTP/1.1\r\nHost: evil.example\r\nHost: localhost\r\n", 400),
+        (b"GET http://localhost:9191/images HTTP/1.1\r\nHost: localhost:9191\r\n", 200),
+        (b"GET http://evil.example/images HTTP/1.1\r\nHost: localhost\r\n", 400),
+        (b"GET http://localhost/images HTTP/1.1\r\nHost: evil.example\r\n", 400),
+        (b"GET //evil.example/images HTTP/1.1\r\nHost: localhost\r\n", 404),
+        (b"GET /images HTTP/1.1\r\nHost: [::1]:9191\r\n", 200),
+        (b"GET /images HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-Host: evil.example\r\n", 200),
     ],
 )
-def test_a_planted_danger_is_found_in_commands_too(planted):
-    assert dangers_in(reach_of(ast.parse(planted))) != set()
+def test_the_host_of_bytes_on_a_socket_counts(server, head, status):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(head + b"Connection: close\r\n\r\n")
+        answer = connection.makefile("rb").read()
+
+    assert int(answer.split(None, 2)[1]) == status
 
 
-@pytest.mark.parametrize("file", ["web.py", "models.py", "registry.py", "reference.py", "ui/image.py", "serving.py"])
+# Origin and Sec-Fetch-Site
+
+
+@pytest.mark.parametrize(("method", "path"), WRITES)
 @pytest.mark.parametrize(
-    "planted",
+    "headers",
     [
-        *("import os; os.startfile(url)", "from io import open as o; o(location)", "import io; io.FileIO(location)"),
-        *("from pathlib import Path; Path(url).read_text()", "import socket; socket.socket().connect(address)"),
-        *("from serving import socket", "import serving; serving.os.system(text)", "import telnetlib"),
-        *("import sys; sys.modules['os'].system(text)", "import some_client", "connection.connect(address)"),
-        *("import logging.handlers", "from flask import send_file", "import flask; flask.send_file(location)"),
-        *("import shutil; shutil.copy(url, path)", "import urllib.request", "from sqlite3 import connect"),
+        *({"Origin": origin} for origin in OTHER_ORIGINS),
+        *({"Sec-Fetch-Site": site} for site in ("cross-site", "same-site", "", "Same-Origin", "none, none")),
+        {"Sec-Fetch-Site": "same-site", "Origin": "http://localhost:9191"},
+        {"Sec-Fetch-Site": "none", "Origin": "null"},
+    ],
+    ids=str,
+)
+def test_a_write_of_another_sites_page_is_refused_and_changes_nothing(client, make_image, method, path, headers):
+    image = make_image(members={"a": True})
+
+    answer = write(client, method, path, image, {"Host": "localhost:9191", **headers})
+
+    assert answer.status_code == 403
+    assert "allowed_origins" in answer.json["detail"]
+    assert client.get("/images/detail?is_public=none").json["images"] == [image]
+    assert client.get(f"/images/{image['id']}/members").json["members"] == [{"member_id": "a", "can_share": True}]
+
+
+@pytest.mark.parametrize(
+    ("host", "headers"),
+    [
+        ("localhost:9191", {}),
+        ("localhost:9191", {"Origin": "http://localhost:9191", "Sec-Fetch-Site": "same-origin"}),
+        ("localhost:9191", {"Origin": "http://localhost:9191"}),
+        ("LOCALHOST:9191", {"Origin": "http://localhost:9191"}),
+        ("localhost", {"Origin": "http://localhost"}),
+        ("localhost:80", {"Origin": "http://localhost"}),
+        ("[::1]:9191", {"Origin": "http://[::1]:9191"}),
+        ("localhost", {"Origin": "https://localhost"}),  # a proxy in front has taken TLS off
+        ("localhost:9191", {"Sec-Fetch-Site": "none"}),
     ],
 )
-def test_what_a_module_that_serves_reaches_anew_is_found(file, planted):
-    text = (ROOT / file).read_text(encoding="utf-8")
+def test_a_write_of_our_own_page_or_of_a_program_is_taken(client, make_image, host, headers):
+    answer = write(client, "PUT", "{}", make_image(), {"Host": host, **headers})
 
-    assert reach_of(ast.parse(f"{text}\n\n{planted}\n"), OURS) != REACH.get(file, set())
-
-
-@pytest.mark.parametrize("file", ["web.py", "models.py", "registry.py", "ui/image.py", "masking.py"])
-@pytest.mark.parametrize("planted", ["open(location)", "Path(url).read_bytes()"])
-def test_a_file_opened_where_none_is_is_found(file, planted):
-    text = (ROOT / file).read_text(encoding="utf-8")
-
-    assert reach_of(ast.parse(f"{text}\n\n{planted}\n"), OURS) != REACH.get(file, set())
+    assert answer.status_code == 200
 
 
-def patterns_in(tree):
-    """The source of every regular expression."""
-    for call in ast.walk(tree):
-        if isinstance(call, ast.Call) and ast.unparse(call.func) in {f"re.{name}" for name in MATCHERS}:
-            yield call.args[0].value
-        elif isinstance(call, ast.Assign) and ast.unparse(call.targets[0]) == "regex":
-            yield call.value.value
+def test_over_tls_a_page_without_it_is_another(client, make_image):
+    headers = {"Host": "localhost:9191", "Origin": "http://localhost:9191"}
+    image = make_image()
+
+    answers = [
+        client.put(
+            f"/images/{image['id']}", json={"image": {}}, headers=each, environ_overrides={"wsgi.url_scheme": "https"}
+        )
+        for each in (headers, headers | {"Origin": "https://localhost:9191"})
+    ]
+
+    assert [answer.status_code for answer in answers] == [403, 200]
 
 
-MATCHERS = ("compile", "match", "fullmatch", "search", "sub", "split", "findall", "finditer")
-REPEATS = {str(name) for name in ("MAX_REPEAT", "MIN_REPEAT")}
+def test_a_page_writes_for_no_flavor(make_client):
+    client = make_client(auth__flavor="trusted-auth", server__trusted_hosts="images.example.org")
+    headers = {**identity("owner"), "Host": "images.example.org", "Origin": "https://evil.example"}
+
+    assert client.post("/images", json={"image": IMAGE}, headers=headers).status_code == 403
+    headers["Origin"] = "https://images.example.org"
+    assert client.post("/images", json={"image": IMAGE}, headers=headers).status_code == 200
 
 
-def is_explosive(parsed, is_repeated=False):
-    """Whether a repetition without bound stands within another: the shape that backtracks exponentially."""
-    for operation, argument in parsed:
-        repeats = str(operation) in REPEATS
-        if repeats and is_repeated and argument[1] > MOST_REPEATS:
-            return True
-        inner = is_repeated or (repeats and argument[1] > 1)
-        if any(is_explosive(part, inner) for part in parts_of(argument)):
-            return True
-    return False
+@pytest.mark.parametrize(
+    ("method", "path", "content_type", "status"),
+    [("POST", "/images", kind, 415) for kind in (None, "text/plain", "application/x-www-form-urlencoded")]
+    + [("PUT", path, "text/plain", 415) for path in ("{}", "{}/members", "{}/members/b")],
+)
+def test_what_a_form_can_send_is_no_body(client, make_image, method, path, content_type, status):
+    image = make_image()
+    options = {"data": json.dumps({"image": IMAGE}), "headers": {"Content-Type": content_type} if content_type else {}}
+
+    answer = client.open(path.format(f"/images/{image['id']}"), method=method, **options)
+
+    assert answer.status_code == status
+    assert client.get("/images/detail?is_public=none").json["images"] == [image]
 
 
-def parts_of(argument):
-    """The parsed expressions within an operation's argument."""
-    if isinstance(argument, re._parser.SubPattern):
-        yield argument
-    elif isinstance(argument, tuple | list):
-        for part in argument:
-            yield from parts_of(part)
+# Allowed origins
 
 
-MOST_REPEATS = 255
+def names_of_sharing(answer):
+    return [name for name, _ in answer.headers if name.startswith("Access-Control") or name == "Vary"]
 
 
-@every_path
-def test_no_regular_expression_can_be_made_to_backtrack_exponentially(path):
-    assert [text for text in patterns_in(tree_of(path)) if is_explosive(re._parser.parse(text))] == []
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST"])
+def test_no_page_of_another_origin_is_let_in_by_default(client, method):
+    headers = {"Origin": PAGE, "Access-Control-Request-Method": "GET"}
+
+    assert names_of_sharing(client.open("/images", method=method, headers=headers)) == []
 
 
-@pytest.mark.parametrize("text", ["(a+)+", "(a*)*b", "([a-z]+-?)*x", "(?:(x+)|y)+"])
-def test_a_planted_expression_is_found(text):
-    assert is_explosive(re._parser.parse(text))
+def test_an_allowed_origin_reads_and_writes(make_client):
+    client = make_client(server__allowed_origins=f"{PAGE}, http://localhost:8000")
+    headers = {"Origin": PAGE, "Sec-Fetch-Site": "cross-site"}
+    preflight = client.options("/images/x/members/a", headers={**headers, "Access-Control-Request-Method": "POST"})
+
+    created = client.post("/images", json={"image": IMAGE}, headers=headers)
+    refused = client.get("/images?limit=x", headers=headers)
+
+    assert [preflight.status_code, created.status_code, refused.status_code] == [204, 200, 400]
+    for answer in (preflight, created, refused):
+        assert answer.headers["Access-Control-Allow-Origin"] == PAGE
+        assert answer.headers["Vary"] == "Origin"
+        assert "Access-Control-Allow-Credentials" not in answer.headers
+    assert preflight.headers["Access-Control-Allow-Methods"] == "GET, HEAD, POST, PUT, DELETE"
+    assert "If-Match" in preflight.headers["Access-Control-Allow-Headers"]
+    assert created.headers["Access-Control-Expose-Headers"] == "*"
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-audit.txt"])
-def test_every_requirement_is_pinned_by_hashes_and_names_no_place(name):
-    text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
-    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    inclusions = [line for line in lines if line.startswith("-r ")]
+@pytest.mark.parametrize("origin", [f"{PAGE}:444", f"{PAGE}.evil.example", "http://images.example.org", "null", None])
+def test_an_origin_that_is_not_allowed_learns_only_that_it_varies(make_client, origin):
+    client = make_client(server__allowed_origins=PAGE)
+    headers = {"Origin": origin, "Access-Control-Request-Method": "GET"} if origin else {}
 
-    assert inclusions == (["-r requirements.txt"] if name == "requirements-dev.txt" else [])
-    assert [line for line in lines if line not in inclusions and not PINNED.fullmatch(line)] == []
-    assert re.findall(r"https?:|--[a-gi-z]", text) == []
+    for method in ("GET", "OPTIONS"):
+        assert names_of_sharing(client.open("/images", method=method, headers=headers)) == ["Vary"]
 
 
-PINNED = re.compile(r"[\w.-]+(\[[\w,-]+\])?==[\w.]+( ; [^-]+?)?(\s+--hash=sha256:[0-9a-f]{64})+")
+# Headers
 
 
-def test_extras_that_packages_ask_of_each_other_are_pinned_with_them():
-    """pip before 23.3 looks for the newest ``coverage[toml]`` when only ``coverage`` is pinned, and then refuses it."""
-    text = (ROOT / "requirements.txt").read_text("utf-8") + (ROOT / "requirements-dev.txt").read_text("utf-8")
-    pins = {canonicalize_name(name): extras for name, extras in re.findall(r"^([\w.-]+)(\S*)==", text, re.MULTILINE)}
-    wanted = [need for name in pins for need in needs_of(name) if need.extras]
+def test_every_answer_has_the_headers_that_keep_browsers_and_caches_off(client, make_image):
+    image = make_image(members={"a": False})
+    path = f"/images/{image['id']}"
+    tag = client.get(path).headers["ETag"]
+    asked = [("GET", path, {}, 200), ("HEAD", path, {}, 200), ("GET", path, {"If-None-Match": tag}, 304)]
+    asked += [("OPTIONS", path, {}, 200), ("PUT", f"{path}/members/b", {}, 204), ("GET", "/images", {}, 200)]
+    asked += [("GET", "/nowhere", {}, 404), ("PATCH", path, {}, 405), ("GET", "/images?limit=x", {}, 400)]
+    asked += [("GET", "/", {"Host": "evil.example"}, 400), ("POST", "/images", {"Origin": "null"}, 403)]
+    asked += [("POST", "/images", {}, 415), ("DELETE", path, {"If-Match": '"1"'}, 412)]
 
-    assert {need.name for need in wanted} >= {"coverage", "urllib3"}
-    assert [str(need) for need in wanted if pins[canonicalize_name(need.name)] != f"[{','.join(need.extras)}]"] == []
+    for method, place, headers, status in asked:
+        answer = client.open(place, method=method, headers=headers)
 
-
-def needs_of(name):
-    try:
-        needs = importlib.metadata.requires(name) or []
-    except importlib.metadata.PackageNotFoundError:
-        return  # for another platform or Python
-    for need in map(Requirement, needs):
-        if need.marker is None or need.marker.evaluate({"extra": ""}):
-            yield need
+        assert answer.status_code == status
+        assert {name: answer.headers.getlist(name) for name in SAFE} == {name: [value] for name, value in SAFE.items()}
 
 
-def test_security_md_names_tests_that_exist():
-    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "SECURITY.md").read_text(encoding="utf-8"))
+def without_table(path):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE image RENAME TO gone")
 
-    missing = [(file, name) for file, name in named if f"def {name}(" not in (ROOT / file).read_text(encoding="utf-8")]
 
-    assert len(named) > 20
-    assert missing == []
+def without_database(path):
+    path.write_bytes(b"no database" * 1000)
+
+
+@pytest.mark.parametrize(("harm", "status"), [(without_table, 500), (without_database, 503)])
+def test_an_unforeseen_error_and_one_of_the_database_have_them_too(client, database_path, harm, status):
+    harm(database_path)
+
+    answer = client.get("/images")
+
+    assert answer.status_code == status
+    assert {name: answer.headers[name] for name in SAFE} == SAFE
+
+
+def test_another_port_than_the_documented_one_is_our_own(start_server):
+    server = start_server()
+
+    statuses = [
+        server.request("POST", "/images", {"image": IMAGE}, {"Origin": f"http://127.0.0.1:{port}"})[0]
+        for port in (server.port, server.port - 1)
+    ]
+
+    assert statuses == [200, 403]

@@ -17,10 +17,10 @@ from types import SimpleNamespace
 import pytest
 from conftest import IMAGE, ROOT, answer_to, clean_environment, environment, free_port
 
-import database
+import auth
 import migrations
-import tokens
 from config import read_settings
+from storage import engine
 
 COMMANDS = {"gunicorn": ["gunicorn", "registry:create_app()"], "flask": ["flask", "--app", "registry", "run"]}
 NEWEST = max(path.stem for path in (ROOT / "migrations").glob("[0-9]*.py"))
@@ -367,9 +367,9 @@ def test_flask_run_drops_names_with_underscores_and_takes_no_token_that_comes_tw
 
     try:
         first_answer(process, f"http://127.0.0.1:{port}/images")
-        with closing(database.database):
-            database.open_database(read_settings(variables).database)
-            _, token = tokens.create("acme", ["member"])
+        with closing(engine.database):
+            engine.open_database(read_settings(variables).database)
+            _, token = auth.create_token("acme", ["member"])
         statuses = [
             answer_to(SimpleNamespace(port=port), *lines)
             for lines in (

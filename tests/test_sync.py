@@ -10,10 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from conftest import free_port
-from mirrors import INCUS, UBUNTU, incus_product, publish, serving, ubuntu_product
+from support.mirrors import INCUS, UBUNTU, incus_product, publish, serving, ubuntu_product
 
-from cli.fetching import FetchError, Mirror, divided
-from cli.streams import StreamError, require_path
+from cli.mirror_files import FetchError, Mirror, divided
+from cli.simplestreams import StreamError, require_path
 
 
 def qcow2(number=0, backing=0):

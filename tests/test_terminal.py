@@ -9,8 +9,8 @@ import re
 import subprocess
 
 import pytest
-from images import MEBIBYTE, make
-from terminals import LAUNCHER, plain
+from support.image_files import MEBIBYTE, make
+from support.terminals import LAUNCHER, plain
 
 EVIL = "evil\x1b]0;owned\x07\x1b[31mred\u202e\nnext\ttab"
 ESCAPED = r"evil\x1b]0;owned\x07\x1b[31mred\u202e\nnext\ttab"
@@ -102,7 +102,7 @@ FILTERS = {
 
 @pytest.fixture(scope="module")
 def two_images(tmp_path_factory):
-    from terminals import Folder
+    from support.terminals import Folder
 
     folder = Folder(tmp_path_factory.mktemp("two"))
     options = ("--public", "--size", "1M", "-p", "os=a=b", "-p", "n=")

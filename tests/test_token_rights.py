@@ -19,7 +19,7 @@ from test_rights import (
     state_of,
 )
 
-import tokens
+import auth
 
 TOKEN_CALLERS = (*ALL_CALLERS, "read-only", "read-only admin", "expired", "revoked", "unknown")
 OWNER, ADMIN = ALL_CALLERS.index("owner"), ALL_CALLERS.index("admin")
@@ -47,9 +47,9 @@ def client_by_token(make_client):
             headers = identity({"read-only": "owner", "read-only admin": "admin"}.get(caller, caller))
             lasts = timedelta(seconds=-1) if caller == "expired" else None
             options = {"is_read_only": caller.startswith("read-only"), "lasts": lasts}
-            number, texts[caller] = tokens.create(headers["X-Tenant-Id"], [headers["X-Roles"]], **options)
+            number, texts[caller] = auth.create_token(headers["X-Tenant-Id"], [headers["X-Roles"]], **options)
             if caller == "revoked":
-                tokens.revoke(number)
+                auth.revoke_token(number)
         return texts[caller]
 
     def make(caller):

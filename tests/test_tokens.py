@@ -9,9 +9,9 @@ import time
 import pytest
 from conftest import IMAGE, answer_to
 
+import auth
 import models
-import tokens
-from documents import TOKEN_COLUMNS, token_digest
+from storage.documents import TOKEN_COLUMNS, token_digest
 
 TOKEN = {"auth__flavor": "token"}
 OPEN = {**TOKEN, "auth__allow_anonymous_access": "true"}
@@ -341,6 +341,6 @@ def test_a_locked_database_neither_fails_nor_delays_a_read_that_would_note_its_u
 def test_a_token_is_found_by_one_search_of_an_index(create, make_client):
     make_client(**TOKEN)
     create("--role", "member")
-    plan = models.execute(f"EXPLAIN QUERY PLAN {tokens.FIND}", ("x",)).fetchall()
+    plan = models.execute(f"EXPLAIN QUERY PLAN {auth.FIND_TOKEN}", ("x",)).fetchall()
 
     assert [step[-1] for step in plan] == ["SEARCH token USING INDEX sqlite_autoindex_token_1 (hash=?)"]

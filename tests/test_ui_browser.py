@@ -1,16 +1,16 @@
 """The pages in a real browser: every flow, wide and narrow, light and dark, by keyboard, without JavaScript too."""
 
 import pytest
-from browser import console, wait_for
 from conftest import IMAGE, ROOT
 from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
+from support.browser import console, wait_for
 
-import database
-import tokens
+import auth
+from storage import engine
 
 AXE = (ROOT / "tests" / "vendor" / "axe.min.js").read_text(encoding="utf-8")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -334,11 +334,11 @@ def token_of(database_path):
 
     from config import read_settings
 
-    database.open_database(read_settings(environment(database_path)).database)
+    engine.open_database(read_settings(environment(database_path)).database)
     try:
-        return tokens.create("acme", ["member"])[1]
+        return auth.create_token("acme", ["member"])[1]
     finally:
-        database.database.close()
+        engine.database.close()
 
 
 def test_the_policy_is_kept_and_would_stop_a_script(browser, site):

@@ -1,7 +1,7 @@
 """What forms do, without JavaScript: every flow from the first page to the last."""
 
 import pytest
-from pages import Page, send, visit
+from support.ui_pages import Page, send, visit
 
 
 def show(client, image_id):

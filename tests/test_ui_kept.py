@@ -5,9 +5,9 @@ from contextlib import closing
 
 import pytest
 from conftest import IMAGE
-from pages import Page, send, visit
+from support.ui_pages import Page, send, visit
 
-import tokens
+import auth
 
 
 def edit_form(client, image):
@@ -92,12 +92,12 @@ def test_what_is_too_large_is_kept_too(client, make_image):
 @pytest.mark.parametrize("ending", ["/edit", "/new"])
 def test_a_session_that_ends_meanwhile_costs_no_text(make_client, make_image_of, ending):
     client = make_client(auth__flavor="token")
-    number, first = tokens.create("owner", ["member"])
-    _, second = tokens.create("owner", ["member"])
+    number, first = auth.create_token("owner", ["member"])
+    _, second = auth.create_token("owner", ["member"])
     image = client.post("/images", json={"image": IMAGE}, headers={"X-Auth-Token": first}).json["image"]
     sign_in(client, first)
     form = visit(client, f"/ui/images/{image['id']}/edit" if ending == "/edit" else "/ui/images/new").form_to(ending)
-    tokens.revoke(number)
+    auth.revoke_token(number)
 
     refused = send(client, form, 401, name="typed")
     sign_in(client, second)
@@ -115,9 +115,9 @@ def sign_in(client, text):
 
 def test_who_is_led_to_sign_in_because_the_session_ended_is_told_so_once(make_client):
     client = make_client(auth__flavor="token")
-    number, text = tokens.create("owner", ["member"])
+    number, text = auth.create_token("owner", ["member"])
     sign_in(client, text)
-    tokens.revoke(number)
+    auth.revoke_token(number)
 
     led = client.get("/ui/images")
 
@@ -127,7 +127,7 @@ def test_who_is_led_to_sign_in_because_the_session_ended_is_told_so_once(make_cl
 
 def test_who_is_signed_in_is_so_on_every_page_and_needs_no_sign_in(make_client):
     client = make_client(auth__flavor="token")
-    sign_in(client, tokens.create("owner", ["member"])[1])
+    sign_in(client, auth.create_token("owner", ["member"])[1])
     unknown = "00000000-0000-4000-8000-000000000000"
 
     for page in (f"/ui/images/{unknown}", "/ui/nowhere"):

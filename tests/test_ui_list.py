@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 import pytest
-from pages import send, visit
+from support.ui_pages import send, visit
 
-from ui import words
+import formatting
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 TIME = "2026-11-25T10:00:00.000000"
@@ -307,7 +307,7 @@ def test_the_root_leads_browsers_to_the_pages_and_answers_all_others_as_ever(cli
     ],
 )
 def test_sizes_are_in_units_of_people(count, shown):
-    assert words.human_size(count) == shown
+    assert formatting.format_size(count) == shown
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_sizes_are_in_units_of_people(count, shown):
     ],
 )
 def test_times_are_as_long_ago_as_people_say(moment, shown):
-    assert words.relative_time(moment, NOW) == shown
+    assert formatting.format_age(moment, NOW) == shown
 
 
 def test_exact_sizes_and_times_stand_behind_the_short_ones(client, make_image):

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import CALLERS, IMAGE, identity
-from pages import Page, send, visit
+from support.ui_pages import Page, send, visit
 
-import tokens
+import auth
 from ui import sessions
-from ui.keys import key_path, read_key
+from ui.session_key import key_path, read_key
 
 # What a page may lead to: pages, the reference, a part of itself, and itself with other parameters.
 OWN_LINK = re.compile(r"/ui(?:[/?#].*)?|/docs|#main|\?.*")
@@ -228,7 +228,7 @@ def token_client(make_client):
 
     def make(tenant="owner", roles=("member",), is_read_only=False, **options):
         client = make_client(auth__flavor="token", **options)
-        return client, tokens.create(tenant, roles, is_read_only=is_read_only)
+        return client, auth.create_token(tenant, roles, is_read_only=is_read_only)
 
     return make
 
@@ -262,7 +262,7 @@ def test_a_session_has_the_tokens_rights_until_it_is_revoked(token_client):
     sign_in(client, text)
     before = client.get("/ui/images").text
 
-    tokens.revoke(number)
+    auth.revoke_token(number)
     after = client.get("/ui/images")
 
     assert "admin of" in before
@@ -272,9 +272,9 @@ def test_a_session_has_the_tokens_rights_until_it_is_revoked(token_client):
 
 def test_a_read_only_tokens_session_only_reads(token_client):
     client, (_, text) = token_client(is_read_only=True)
-    image = client.post("/images", json={"image": IMAGE}, headers={"X-Auth-Token": tokens.create("owner", [])[1]}).json[
-        "image"
-    ]
+    image = client.post(
+        "/images", json={"image": IMAGE}, headers={"X-Auth-Token": auth.create_token("owner", [])[1]}
+    ).json["image"]
 
     sign_in(client, text)
 

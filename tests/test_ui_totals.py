@@ -10,10 +10,10 @@ from html import unescape
 from threading import Event
 
 from conftest import ROOT
-from pages import visit
+from support.ui_pages import visit
 from test_ui_list import rows as listed
 
-from locating import location_of
+from formatting import file_url
 from ui import totals
 
 
@@ -115,7 +115,7 @@ def test_a_file_is_lost_where_its_folder_can_be_looked_into_and_it_is_not_there(
         folder.mkdir()
         (folder / "there.img").touch()
     paths = [folder / name for folder in (seen, closed, tmp_path / "none") for name in ("there.img", "gone.img")]
-    command = [sys.executable, "-c", SCRIPT, *map(location_of, paths)]
+    command = [sys.executable, "-c", SCRIPT, *map(file_url, paths)]
     closed.chmod(0)
     # Root may look into every folder, unless it gives that up.
     as_others = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all"] if os.geteuid() == 0 else []

@@ -6,8 +6,8 @@ import os
 import shutil
 
 import pytest
-from images import make_raw
-from terminals import Folder
+from support.image_files import make_raw
+from support.terminals import Folder
 
 
 @pytest.fixture

@@ -3,11 +3,12 @@
 from flask import Blueprint, request, url_for
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+import formatting
 from errors import NotFound, RegistryError, Unauthorized
-from ui import changes, dashboard, image, listing, refusals, sessions, signing
+from ui import actions, dashboard, error_pages, image, image_list, labels, sessions, signing_in
 from ui.assets import asset_url, assets
-from ui.pages import see_other
-from ui.words import is_visible
+from ui.labels import is_visible
+from ui.rendering import see_other
 from web import answer_registry_error
 
 pages = Blueprint("ui", __name__, url_prefix="/ui", template_folder="templates")
@@ -17,7 +18,7 @@ entrance = Blueprint("ui_entrance", __name__, url_prefix="/ui", template_folder=
 @pages.get("/")
 @pages.get("/images")
 def list_images():
-    return listing.show_list()
+    return image_list.show_list()
 
 
 @pages.get("/dashboard")
@@ -27,12 +28,12 @@ def show_dashboard():
 
 @pages.get("/images/new")
 def show_create_form():
-    return changes.show_create_form()
+    return actions.show_create_form()
 
 
 @pages.post("/images/new")
 def create_image():
-    return changes.create_image()
+    return actions.create_image()
 
 
 @pages.get("/images/<image_id:image_id>")
@@ -56,57 +57,57 @@ def show_json(image_id):
 
 @pages.get("/images/<image_id:image_id>/edit")
 def show_edit_form(image_id):
-    return changes.show_edit_form(image_id)
+    return actions.show_edit_form(image_id)
 
 
 @pages.post("/images/<image_id:image_id>/edit")
 def edit_image(image_id):
-    return changes.edit_image(image_id)
+    return actions.edit_image(image_id)
 
 
 @pages.post("/images/<image_id:image_id>/members")
 def share_image(image_id):
-    return changes.share_image(image_id)
+    return actions.share_image(image_id)
 
 
 @pages.post("/images/<image_id:image_id>/members/remove")
 def unshare_image(image_id):
-    return changes.unshare_image(image_id)
+    return actions.unshare_image(image_id)
 
 
 @pages.post("/images/<image_id:image_id>/protect")
 def protect_image(image_id):
-    return changes.protect_image(image_id)
+    return actions.protect_image(image_id)
 
 
 @pages.get("/images/<image_id:image_id>/delete")
 def show_delete_page(image_id):
-    return changes.show_delete_page(image_id)
+    return actions.show_delete_page(image_id)
 
 
 @pages.post("/images/<image_id:image_id>/delete")
 def delete_image(image_id):
-    return changes.delete_image(image_id)
+    return actions.delete_image(image_id)
 
 
 @pages.post("/images/<image_id:image_id>/undelete")
 def undelete_image(image_id):
-    return changes.undelete_image(image_id)
+    return actions.undelete_image(image_id)
 
 
 @entrance.get("/signin")
 def show_signin():
-    return signing.show_signin()
+    return signing_in.show_signin()
 
 
 @entrance.post("/signin")
 def sign_in():
-    return signing.sign_in()
+    return signing_in.sign_in()
 
 
 @entrance.post("/signout")
 def sign_out():
-    return signing.sign_out()
+    return signing_in.sign_out()
 
 
 @entrance.route("/<path:rest>", methods=["GET", "POST", "PUT", "DELETE"])
@@ -119,10 +120,10 @@ def show_nothing(rest=""):
 
 
 for blueprint in (pages, entrance):
-    blueprint.register_error_handler(Unauthorized, refusals.show_unauthorized)
-    blueprint.register_error_handler(RegistryError, refusals.show_refusal)
-    blueprint.register_error_handler(HTTPException, refusals.show_http_error)
-    blueprint.register_error_handler(Exception, refusals.show_mistake)
+    blueprint.register_error_handler(Unauthorized, error_pages.show_unauthorized)
+    blueprint.register_error_handler(RegistryError, error_pages.show_refusal)
+    blueprint.register_error_handler(HTTPException, error_pages.show_http_error)
+    blueprint.register_error_handler(Exception, error_pages.show_mistake)
 
 
 def register(app):
@@ -134,7 +135,7 @@ def register(app):
     app.identifiers[entrance.name] = sessions.identify_guest
     app.identifiers[assets.name] = sessions.identify_nobody
     app.register_error_handler(Unauthorized, lead_from_root)
-    app.jinja_env.globals["asset_url"] = asset_url
+    app.jinja_env.globals |= {"asset_url": asset_url, "formatting": formatting, "labels": labels}
     app.jinja_env.tests["visible"] = is_visible
 
 

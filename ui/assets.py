@@ -7,8 +7,8 @@ from pathlib import Path
 from flask import Blueprint, url_for
 
 from errors import NotFound
-from guard import SAFE_HEADERS
-from ui.pages import Page
+from security import SAFE_HEADERS
+from ui.rendering import Page
 
 FOLDER = Path(__file__).parent / "static"
 TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from flask import request, url_for
 
 from ui import sessions
-from ui.pages import flavor, render
+from ui.rendering import flavor, render
 from ui.totals import MONTHS_SHOWN, totals_of, wrong_of
 
 BARS = 10

@@ -6,9 +6,9 @@ from urllib.parse import parse_qsl
 from flask import g, request
 
 from errors import Invalid, TooLarge, UnsupportedMediaType
-from masking import HIDDEN, masked
+from formatting import HIDDEN, redact_url
 from ui import sessions
-from ui.words import PROPERTY, shortened
+from ui.labels import PROPERTY, shortened
 from web import read_chunks
 
 FORM_TYPE = "application/x-www-form-urlencoded"
@@ -80,7 +80,7 @@ def values_of_record(record) -> dict[str, str]:
     """What stands in the form of a record: scalars, ``locations`` one a line, and each property."""
     values = {name: "" if record[name] is None else one_line(str(record[name])) for name in TEXTS}
     values |= {name: "true" if record[name] else "" for name in FLAGS}
-    values["locations"] = "\n".join(masked(entry["url"]) for entry in record["location_data"])
+    values["locations"] = "\n".join(redact_url(entry["url"]) for entry in record["location_data"])
     for name, value in record["properties"].items():
         values[PROPERTY + plain(name)] = plain(value or "")
     return values
@@ -174,7 +174,7 @@ def locations_of(text, record):
     """Those that are there stay as they are, with what the page has masked and their metadata."""
     stored: dict[str, list] = {}
     for entry in record["location_data"] if record else ():
-        stored.setdefault(masked(entry["url"]), []).append(entry)
+        stored.setdefault(redact_url(entry["url"]), []).append(entry)
     return [stored[line].pop(0) if stored.get(line) else {"url": line} for line in text.split("\n") if line]
 
 

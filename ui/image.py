@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 import orjson
 from flask import request
 
-import lists
 import web
-from guard import SAFE_HEADERS
-from masking import masked_record
+from formatting import redact_record
+from listing import pages
 from members import Member
 from models import Image
+from security import SAFE_HEADERS
 from ui import sessions
-from ui.pages import api_url, flavor, page_url, render, see_other
+from ui.rendering import api_url, flavor, page_url, render, see_other
 
 # Unlike the API's, this is of a session: nothing keeps it, as nothing keeps a page.
 JSON_HEADERS = {**dict(SAFE_HEADERS), "Cache-Control": "private, no-store"}.items()
@@ -34,8 +34,8 @@ class Seen(NamedTuple):
 def see(image_id):
     """The Seen of an image. Raises NotFound, for a hidden image as for none."""
     context = request.context
-    shown = lists.show(image_id, context)
-    tag, record = lists.rendered(shown, context, request.settings.api)
+    shown = pages.show(image_id, context)
+    tag, record = pages.rendered(shown, context, request.settings.api)
     # Not orjson's: it turns the larger integers that a store's metadata may hold into floats.
     return Seen(json.loads(record), tag, context.is_owner_of(shown.owner))
 
@@ -51,7 +51,7 @@ def lead_to_image(image_id):
 
 def show_json(image_id):
     """As the API shows it to this caller, for who has a session and no token at hand."""
-    tag, record = lists.rendered(lists.show(image_id, request.context), request.context, request.settings.api)
+    tag, record = pages.rendered(pages.show(image_id, request.context), request.context, request.settings.api)
     answered = web.answer(b'{"image":%b}' % record, [("ETag", f'"{tag}"')])
     answered.safe_headers = JSON_HEADERS
     return answered
@@ -62,7 +62,7 @@ def image_page(seen, status=200, refusal=None, entered=None):
     image, context = seen.record, request.context
     members = Member.list_of(image["id"], context)
     may_share = seen.may_change or ((context.tenant, True) in members and not context.is_read_only)
-    shown = masked_record(image)
+    shown = redact_record(image)
     values = {
         "image": shown,
         "raw": orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode(),

@@ -8,11 +8,11 @@ import secrets
 from flask import g, request
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
-import tokens
-from context import ANONYMOUS, context_of_bearer, identify
+import auth
+from auth import ANONYMOUS, context_of_bearer, identify
 from errors import Forbidden, Unauthorized
-from ui.keys import read_key
-from ui.words import is_visible
+from ui.labels import is_visible
+from ui.session_key import read_key
 
 SESSION_COOKIE, VISITOR_COOKIE, NOTICE_COOKIE = "registry_session", "registry_visitor", "registry_notice"
 # After so long somebody signs in again, however busy the session.
@@ -31,8 +31,8 @@ def identify_visitor(asked):
     """
     settings = asked.settings
     if settings.auth.flavor != "token" or SESSION_COOKIE not in asked.cookies:
-        return identify(asked.environ, settings.auth, tokens.find_bearer)
-    bearer = tokens.find_bearer_of_hash(token_hash(asked) or "")
+        return identify(asked.environ, settings.auth, auth.find_bearer)
+    bearer = auth.find_bearer_of_hash(token_hash(asked) or "")
     if bearer is None:
         raise Unauthorized(OVER)
     return context_of_bearer(bearer, settings.auth)
@@ -66,9 +66,9 @@ def signer(purpose):
 
 def open_session(text):
     """Whether ``text`` is a token that counts; the cookie carries its hash, so that no page can leak it."""
-    if tokens.find_bearer(text) is None:
+    if auth.find_bearer(text) is None:
         return False
-    send_cookie(SESSION_COOKIE, signer("session").dumps(tokens.hash_of(text)), LONGEST_SESSION_SECONDS)
+    send_cookie(SESSION_COOKIE, signer("session").dumps(auth.hash_token(text)), LONGEST_SESSION_SECONDS)
     send_cookie(VISITOR_COOKIE, secrets.token_urlsafe(16))
     return True
 

@@ -7,11 +7,11 @@ from collections import Counter
 from datetime import timedelta
 from typing import NamedTuple
 
-import database
-from clock import time_before
 from errors import DatabaseUnavailable
-from locating import path_of
+from formatting import path_of_url
 from models import VISIBLE, audience_of
+from storage import engine
+from storage.timestamps import time_before
 
 # A million images take seconds. What took one second is shown for the next hundred, and read by one thread at a time.
 REMEMBERED_FACTOR, LONGEST_SECONDS = 100, 900
@@ -121,8 +121,8 @@ def tenant_in(part, context):
 
 def read_part(part, context):
     parameters = {"tenant": context.tenant}
-    with database.reading():
-        return tuple(database.execute(table[part], parameters).fetchall() for table in (KINDS, OWNERS, MONTHS))
+    with engine.reading():
+        return tuple(engine.execute(table[part], parameters).fetchall() for table in (KINDS, OWNERS, MONTHS))
 
 
 def merged(parts):
@@ -159,12 +159,12 @@ def wrong_of(context, looks_for_files=False):
 
 def read_wrong(audience, context, looks_for_files):
     parameters = {"tenant": context.tenant, "before": time_before(DAY)}
-    with database.reading():
-        stuck = database.execute(STUCK[audience], parameters).fetchall()
-        duplicates = database.execute(DUPLICATES[audience], parameters).fetchall()
-        (newest,) = database.execute(NEWEST, ()).fetchone()
-        unplaced = database.execute(UNPLACED, ()).fetchall() if context.is_admin else []
-        places = database.execute(FILE_LOCATIONS, ()).fetchall() if looks_for_files else []
+    with engine.reading():
+        stuck = engine.execute(STUCK[audience], parameters).fetchall()
+        duplicates = engine.execute(DUPLICATES[audience], parameters).fetchall()
+        (newest,) = engine.execute(NEWEST, ()).fetchone()
+        unplaced = engine.execute(UNPLACED, ()).fetchall() if context.is_admin else []
+        places = engine.execute(FILE_LOCATIONS, ()).fetchall() if looks_for_files else []
     lost = [(image_id, name) for image_id, name, url in places if is_lost(url)]
     is_all = newest <= CANDIDATES
     return Wrong(
@@ -184,7 +184,7 @@ def is_lost(url):
 
     Where the folder is not here, or not for us to look into (a container, ProtectHome of systemd), nobody knows.
     """
-    path = path_of(url)
+    path = path_of_url(url)
     if path is None:
         return False
     try:
@@ -201,7 +201,7 @@ def remember(key, read):
 
     Raises DatabaseUnavailable where there is no old one, and another thread reads.
     """
-    key = (database.database.database, *key)
+    key = (engine.database.database, *key)
     known = remembered.get(key)
     if known is not None and time.monotonic() < known[2]:
         return known[0], time.monotonic() - known[1]

@@ -4,28 +4,26 @@ import os
 from contextlib import contextmanager
 from datetime import timedelta
 
-import clock
-import database
-import guard
-import lists
 import members
 import models
 import registry
-import search
+import security
 import web
+from listing import pages
+from storage import engine, search_index, timestamps
 
 
 def without_syncs():
-    database.database.pragma("synchronous", "off", permanent=True)
+    engine.database.pragma("synchronous", "off", permanent=True)
 
 
 def with_rare_syncs():
-    database.database.pragma("synchronous", "normal", permanent=True)
+    engine.database.pragma("synchronous", "normal", permanent=True)
 
 
 def with_words_indexed_often():
     """No defence less: so that a few hundred images show what thousands do."""
-    search.INDEXED_TOGETHER = 4
+    search_index.INDEXED_TOGETHER = 4
 
 
 def without_transactions():
@@ -33,7 +31,7 @@ def without_transactions():
 
     @contextmanager
     def writing():
-        with database.translated_errors():
+        with engine.translated_errors():
             yield
 
     models.writing = members.writing = writing
@@ -46,7 +44,7 @@ def without_every_20th_commit():
     def writing():
         nonlocal count
         count += 1
-        with database.translated_errors(), database.database.atomic("IMMEDIATE") as transaction:
+        with engine.translated_errors(), engine.database.atomic("IMMEDIATE") as transaction:
             yield
             if count % 20 == 0:
                 transaction.rollback()
@@ -60,13 +58,13 @@ def without_if_match():
 
 def without_order_of_times():
     """updated_at follows the clock wherever that goes."""
-    clock.MICROSECOND = timedelta(days=-50_000)
+    timestamps.MICROSECOND = timedelta(days=-50_000)
 
 
 def without_nonces_and_revisions():
     """The ETag is the second in which the record changed."""
-    models.new_nonce = lambda: clock.current_time()[:19]
-    models.etag = lists.etag = lambda revision, nonce, is_whole: f"{nonce} {is_whole}"
+    models.new_nonce = lambda: timestamps.current_time()[:19]
+    models.etag = pages.etag = lambda revision, nonce, is_whole: f"{nonce} {is_whole}"
 
 
 def without_translated_errors():
@@ -74,11 +72,11 @@ def without_translated_errors():
     def translated_errors():
         yield
 
-    database.translated_errors = translated_errors
+    engine.translated_errors = translated_errors
 
 
 def without_host():
-    guard.Guard.require_host = lambda self, environ: None
+    security.Guard.require_host = lambda self, environ: None
 
 
 def without_sec_fetch_site():
@@ -86,11 +84,11 @@ def without_sec_fetch_site():
         def __contains__(self, site):
             return True
 
-    guard.OWN_PAGES = Anything()
+    security.OWN_PAGES = Anything()
 
 
 def without_origin():
-    guard.is_own = lambda origin, environ: True
+    security.is_own = lambda origin, environ: True
 
 
 def without_content_types():
@@ -113,7 +111,7 @@ def without_hiding_before_reading():
 
         return read_and_find
 
-    lists.show = reading_first(lists.show)
+    pages.show = reading_first(pages.show)
     models.Image.find = reading_first(models.Image.find)
 
 

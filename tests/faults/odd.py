@@ -8,14 +8,14 @@ from urllib.parse import quote_from_bytes
 from conftest import CALLERS, identity
 from hypothesis import strategies as st
 
-import queries
 import schemas
 from config import OPTIONS
+from listing import parameters
 
 # Registered before, so that requests reach what lies behind the first look at an image.
 KNOWN_IDS = tuple(f"71c675ab-d94f-49cd-a114-e12490b3280{number}" for number in range(6))
 MEMBERS = ("acme", "member", "owner", "sharer", "a/b")
-WORDS = (*schemas.UPDATE_STATUSES, *queries.SORT_KEYS, *schemas.BOOLEAN_WORDS, "none", "None", "asc", "desc", "raw")
+WORDS = (*schemas.UPDATE_STATUSES, *parameters.SORT_KEYS, *schemas.BOOLEAN_WORDS, "none", "None", "asc", "desc", "raw")
 WORDS += tuple(name for option in OPTIONS if option.name.endswith("_formats") for name in option.parse(option.default))
 ODD_TEXTS = (
     "",
@@ -200,13 +200,13 @@ paths = st.one_of(
     st.lists(piece, max_size=4).map(lambda pieces: b"/" + b"/".join(pieces)),
 )
 parameter_names = st.one_of(
-    st.sampled_from((*queries.LIST_PARAMETERS, "property-", "property-a")),
+    st.sampled_from((*parameters.LIST_PARAMETERS, "property-", "property-a")),
     text,
     text.map(lambda name: f"property-{name}"),
 )
 fitting_positions = st.builds(
-    lambda key, values: queries.position_text(key, json.dumps(values)),
-    st.sampled_from(queries.SORT_KEYS),
+    lambda key, values: parameters.position_text(key, json.dumps(values)),
+    st.sampled_from(parameters.SORT_KEYS),
     st.lists(scalar | st.sampled_from(KNOWN_IDS), max_size=4),
 )
 odd_positions = st.builds(lambda parsed: base64.urlsafe_b64encode(json.dumps(parsed).encode()).rstrip(b"="), anything)
@@ -223,7 +223,7 @@ places = st.builds(
     ),
     st.sampled_from(KNOWN_IDS),
     positions,
-    st.sampled_from(queries.SORT_KEYS).map(str.encode),
+    st.sampled_from(parameters.SORT_KEYS).map(str.encode),
 )
 odd_queries = st.binary(max_size=20).map(lambda raw: escaped(raw).replace(b"%3D", b"="))
 query_strings = st.one_of(list_queries, list_queries, places, odd_queries)

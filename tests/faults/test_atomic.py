@@ -8,8 +8,8 @@ from contextlib import closing, contextmanager
 import pytest
 from conftest import IMAGE
 
-import search
 from faults.conftest import rounds
+from storage import search_index
 
 LOCATION = [{"url": "http://store/1", "metadata": {"k": "v"}, "status": "active"}]
 NOT_THERE = "11111111-2222-3333-4444-555555555555"
@@ -27,7 +27,7 @@ def stored(path):
 @pytest.fixture
 def client(make_client, monkeypatch):
     """Here every change forgets one, and every new image's words go into the index at once."""
-    monkeypatch.setattr(search, "INDEXED_TOGETHER", 1)
+    monkeypatch.setattr(search_index, "INDEXED_TOGETHER", 1)
     return make_client(api__image_history_limit=1)
 
 

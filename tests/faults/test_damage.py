@@ -12,10 +12,9 @@ import pytest
 from conftest import FLASK, IMAGE, Server, clean_environment, environment
 from test_cli import on_terminal
 
-import frames
-import search
 from faults.conftest import rounds
 from faults.servers import BrokenServer
+from storage import search_index, wal
 
 PAGE = 4096
 ROUNDS = rounds(6, 200)
@@ -43,7 +42,7 @@ def whole(tmp_path_factory):
     finally:
         server.stop()
     with closing(sqlite3.connect(path)) as connection:
-        for statement in (search.INDEX, search.MARK):
+        for statement in (search_index.INDEX, search_index.MARK):
             connection.execute(statement)
         connection.commit()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -261,7 +260,7 @@ def test_a_bit_anywhere_in_a_log_that_the_index_counts_is_told(killed, leave, da
 
     leave(flipped(log, chance.randrange(len(log))), with_index=True)
 
-    assert frames.log_fault(database_path)
+    assert wal.log_fault(database_path)
 
 
 @pytest.mark.parametrize("damage", [lambda log: log[: len(log) // 2], lambda log: flipped(log, len(log) - 100)])
@@ -313,8 +312,8 @@ def test_a_log_that_others_write_is_not_taken_for_damaged(tmp_path):
             try:
                 generations = set()
                 for _ in range(rounds(300, 10_000)):
-                    assert frames.log_fault(path) is None
-                    with open(frames.log_of(path), "rb") as log:
+                    assert wal.log_fault(path) is None
+                    with open(wal.log_of(path), "rb") as log:
                         generations.add(log.read(32))
             finally:
                 writer.kill()

@@ -13,7 +13,6 @@ from conftest import FLASK, ROOT, clean_environment, environment
 from test_migrations import rows_of
 from test_recovery import leave_a_log, make_version
 
-import checks
 import migrations
 import models
 from config import read_settings
@@ -21,6 +20,7 @@ from errors import StartupError
 from faults.conftest import rounds
 from faults.powerloss import CREATE, RENAME, TRUNCATE, Chance, disk_after, read_trace
 from registry import create_app
+from storage import integrity
 
 # What does not differ from run to run; ``check`` holds the rest against it.
 CONTENT = (
@@ -162,7 +162,7 @@ class Stage:
         path = self.case.path
         if not path.exists():
             return [] if None in wholes else [f"{path.name} is gone"]
-        found = [fault.text for fault in checks.file_faults(path, migrations.Schemas())]
+        found = [fault.text for fault in integrity.file_faults(path, migrations.Schemas())]
         if found:
             return found
         if content_of(path) not in wholes:

@@ -15,14 +15,14 @@ import schemathesis
 from conftest import CALLERS, IMAGE, environment, identity
 from hypothesis import HealthCheck, Phase, given, note, seed, settings
 from hypothesis import strategies as st
-from openapi import DOCUMENT, operations, require_promised
+from support.openapi import DOCUMENT, operations, require_promised
 from werkzeug.test import run_wsgi_app
 
-import database
-import tokens
+import auth
 from config import read_settings
 from faults.conftest import IS_TORTURE, rounds
 from faults.odd import ALLOWED_ORIGIN, KNOWN_IDS, MEMBERS, TRUSTED_HOST, odd_requests, streams
+from storage import engine
 
 # No list is long: the time goes into requests, not into pages.
 OPTIONS = {"api__api_limit_max": 10, "api__limit_param_default": 5}
@@ -101,9 +101,9 @@ def tokens_of(callers):
     for caller in set(callers) - {"anonymous", "garbage"}:
         lasts = timedelta(seconds=-1) if caller == "expired" else None
         tenant, roles = (None, ["admin"]) if caller == "admin" else ("owner", ["member"])
-        number, texts[caller] = tokens.create(tenant, roles, is_read_only=caller == "read-only", lasts=lasts)
+        number, texts[caller] = auth.create_token(tenant, roles, is_read_only=caller == "read-only", lasts=lasts)
         if caller == "revoked":
-            tokens.revoke(number)
+            auth.revoke_token(number)
     return {"anonymous": {}} | {caller: {"X-Auth-Token": text} for caller, text in texts.items()}
 
 
@@ -227,8 +227,8 @@ def small_server(start_server, database_path, flavor):
     running = start_server(**FLAVORS[flavor], server__workers=1)
     headers = identity("admin")
     if flavor == "token":
-        database.open_database(read_settings(environment(database_path)).database)
-        with closing(database.database):
+        engine.open_database(read_settings(environment(database_path)).database)
+        with closing(engine.database):
             headers = tokens_of(["admin"])["admin"]
     register_known_images(lambda method, path, body: running.request(method, path, body, headers)[0])
     # What it logs of malformed requests fills a pipe that nobody reads, and then it would wait.

@@ -1,0 +1,271 @@
+"""The caller of a request: ``Context``, trusted headers and tokens."""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from errors import Forbidden, NotFound, Unauthorized
+from storage import engine, timestamps
+from storage.documents import TOKEN_COLUMNS, token_digest
+
+LONGEST_TENANT = 255
+TOKEN = re.compile("registry_[A-Za-z0-9_-]{43}")
+# The last use is written at most so often, and is so exact.
+USE_NOTED_EVERY = timedelta(hours=1)
+LISTED_COLUMNS = ("id", *TOKEN_COLUMNS, "used_at", "digest")
+FIND_TOKEN = "SELECT id, hash, tenant, roles, is_read_only, expires_at, revoked_at, used_at FROM token WHERE hash = ?"
+LIST_TOKENS = """SELECT id, hash, tenant, roles, is_read_only, description, created_at, expires_at, revoked_at, used_at,
+    digest FROM token WHERE :id IS NULL OR id = :id ORDER BY id"""
+INSERT_TOKEN = """INSERT INTO token
+    (hash, tenant, roles, is_read_only, description, created_at, expires_at, revoked_at, digest)
+    VALUES
+    (:hash, :tenant, :roles, :is_read_only, :description, :created_at, :expires_at, :revoked_at, :digest)"""
+
+
+@dataclass(frozen=True)
+class Context:
+    """The caller of one request.
+
+    ``tenant`` is the id of the caller's project, the owner of what it registers; None for an admin
+    without one, a user without one, and anonymous callers (``is_authenticated`` false).
+    """
+
+    tenant: str | None = None
+    is_admin: bool = False
+    is_authenticated: bool = True
+    is_read_only: bool = False
+
+    def is_owner_of(self, owner: str | None) -> bool:
+        """Whether it may do what an image's owner may; admins may, and a null owner is nobody."""
+        return self.is_admin or (self.tenant is not None and owner == self.tenant)
+
+    def require_owner(self, owner: str | None) -> None:
+        """Raises Unauthorized or Forbidden for who is not the ``owner`` of an image that it sees."""
+        if not self.is_owner_of(owner):
+            if self.is_authenticated:
+                raise Forbidden("Only the image's owner or an admin may do this.")
+            raise Unauthorized("Only the image's owner or an admin may do this, and you are anonymous.")
+
+    def require_admin(self) -> None:
+        """Raises Forbidden for others."""
+        if not self.is_admin:
+            raise Forbidden("Only an admin may do this.")
+
+    def require_may_create(self) -> None:
+        """Raises Unauthorized or Forbidden for those who cannot own an image."""
+        self.require_may_write()
+        if self.tenant is None and not self.is_admin:
+            detail = "Only a tenant's user or an admin may register images."
+            raise Forbidden(detail) if self.is_authenticated else Unauthorized(detail)
+
+    def require_may_write(self) -> None:
+        """Raises Forbidden for who comes with a token that may only read."""
+        if self.is_read_only:
+            raise Forbidden("This token may only read.")
+
+
+ADMIN = Context(is_admin=True)
+ANONYMOUS = Context(is_authenticated=False)
+IDENTITY_HEADERS = frozenset({"X-IDENTITY-STATUS", "X-USER-ID", "X-TENANT-ID", "X-ROLES"})
+TOKEN_HEADERS = frozenset({"X-AUTH-TOKEN", "AUTHORIZATION"})
+REPEATED = "registry.repeated_headers"
+TOKENLESS = "This needs a token, in the header X-Auth-Token, or as Authorization: Bearer."
+UNIDENTIFIED = "This needs identity: the proxy in front must send X-Identity-Status: Confirmed."
+UNTOLD = "Identity headers count for nothing here: this server does not tell which of them came twice. Start gunicorn "
+UNTOLD += "with the registry's gunicorn.conf.py."
+UNTRUSTED = "Identity headers count only where they come from one of [auth] trusted_proxies."
+
+
+def identify(environ: Mapping, auth, find_bearer: Callable) -> Context:
+    """The caller by ``[auth] flavor``, of a request's WSGI environ; ``auth`` is the settings' section.
+
+    ``find_bearer`` takes a token's text and returns a Bearer, or None for one that does not count.
+
+    Raises Unauthorized when identity is required and missing, or cannot be read.
+    """
+    if auth.flavor == "none":
+        return ADMIN
+    if auth.flavor == "token":
+        return token_identity(environ, auth, find_bearer)
+    return trusted_identity(environ, auth)
+
+
+def token_identity(environ: Mapping, auth, find_bearer: Callable) -> Context:
+    """A token is sent as OpenStack's clients do (X-Auth-Token) or as RFC 6750 has it, or as both."""
+    given = [text for text in (environ.get("HTTP_X_AUTH_TOKEN", "").strip(), bearer_token(environ)) if text]
+    require_once(environ, TOKEN_HEADERS)
+    if not given:
+        return anonymous(auth, TOKENLESS)
+    if given[0] != given[-1]:
+        raise Unauthorized("X-Auth-Token and Authorization must carry the same token, or one of them none.")
+    bearer = find_bearer(given[0])
+    if bearer is None:
+        raise Unauthorized("This token is unknown, has expired, or was revoked.")
+    return context_of_bearer(bearer, auth)
+
+
+def context_of_bearer(bearer, auth) -> Context:
+    return replace(context_of(bearer.tenant or "", bearer.roles, auth), is_read_only=bearer.is_read_only)
+
+
+def bearer_token(environ: Mapping) -> str:
+    scheme, _, text = environ.get("HTTP_AUTHORIZATION", "").strip().partition(" ")
+    if scheme and scheme.lower() != "bearer":
+        raise Unauthorized("Authorization must be Bearer and a token.")
+    return text.strip()
+
+
+def trusted_identity(environ: Mapping, auth) -> Context:
+    """Identity headers as keystonemiddleware sets them: a proxy in front has authenticated."""
+    is_from_proxy = is_trusted(environ.get("REMOTE_ADDR"), auth.trusted_proxies)
+    if not is_from_proxy or environ.get("HTTP_X_IDENTITY_STATUS") is None:
+        return anonymous(auth, UNTRUSTED if "HTTP_X_IDENTITY_STATUS" in environ else UNIDENTIFIED)
+    if REPEATED not in environ:
+        raise Unauthorized(UNTOLD)
+    require_once(environ, IDENTITY_HEADERS)
+    if environ["HTTP_X_IDENTITY_STATUS"] != "Confirmed":
+        return anonymous(auth, UNIDENTIFIED)
+    return context_of(read_header(environ, "X-Tenant-Id").strip(), read_header(environ, "X-Roles"), auth)
+
+
+def context_of(tenant: str, roles: str, auth) -> Context:
+    """``roles`` are comma-separated. Raises Unauthorized for what no tenant is called."""
+    if len(tenant) > LONGEST_TENANT or not tenant.isprintable():
+        raise Unauthorized(f"X-Tenant-Id must be printable text of up to {LONGEST_TENANT} characters.")
+    is_admin = auth.admin_role.casefold() in {role.strip().casefold() for role in roles.split(",")}
+    return Context(tenant=tenant or None, is_admin=is_admin)
+
+
+def anonymous(auth, detail: str) -> Context:
+    """Raises Unauthorized with ``detail`` where nobody may be anonymous."""
+    if auth.allow_anonymous_access:
+        return ANONYMOUS
+    raise Unauthorized(detail)
+
+
+@lru_cache(maxsize=1024)
+def is_trusted(peer: str | None, networks: tuple) -> bool:
+    """Whether ``peer``, the socket's, is one of ours: of a Unix socket ("") the file's permissions have decided."""
+    if not peer:
+        return peer == ""
+    try:
+        address = ip_address(peer)
+    except ValueError:
+        return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return any(address in network for network in networks)
+
+
+def require_once(environ: Mapping, names: frozenset[str]) -> None:
+    """WSGI joins the values of a header that comes twice, and one of them may be the client's own: worker.py tells.
+
+    Where nobody tells, a joined token is none that counts; roles that are joined would be: see ``trusted_identity``.
+    """
+    repeated = names & environ.get(REPEATED, frozenset())
+    if repeated:
+        raise Unauthorized(f"{', '.join(sorted(repeated))} must be sent once.")
+
+
+def read_header(environ: Mapping, name: str) -> str:
+    """The header as UTF-8: WSGI hands its bytes over as Latin-1 (PEP 3333)."""
+    try:
+        return environ.get(f"HTTP_{name.upper().replace('-', '_')}", "").encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        raise Unauthorized(f"{name} must be UTF-8.") from None
+
+
+class Bearer(NamedTuple):
+    """Whom a token stands for; ``roles`` are comma-separated, ``tenant`` may be None."""
+
+    tenant: str | None
+    roles: str
+    is_read_only: bool
+
+
+def find_bearer(text):
+    """Whom the token ``text`` stands for, or None where it is unknown, expired or revoked."""
+    return find_bearer_of_hash(hash_token(text)) if TOKEN.fullmatch(text) else None
+
+
+def find_bearer_of_hash(wanted):
+    """Whom the token with this hash stands for, or None where it is unknown, expired or revoked."""
+    with engine.translated_errors():
+        row = engine.execute(FIND_TOKEN, (wanted,)).fetchone()
+    if row is None or not hmac.compare_digest(row[1], wanted):
+        return None
+    number, _, tenant, roles, is_read_only, expires_at, revoked_at, used_at = row
+    now = timestamps.current_time()
+    if revoked_at is not None or (expires_at is not None and expires_at <= now):
+        return None
+    if used_at is None or not timestamps.time_before(USE_NOTED_EVERY) < used_at <= now:
+        note_use(number, now)
+    return Bearer(tenant, roles, bool(is_read_only))
+
+
+def note_use(number, now):
+    """Nobody waits for this, nor fails by it: where the database is locked or full, another request will write it."""
+    connection = engine.database.connection()
+    with suppress(*engine.DATABASE_ERRORS):
+        (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
+        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            connection.execute("UPDATE token SET used_at = ? WHERE id = ?", (now, number))
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {patience:d}")
+
+
+def create_token(tenant, roles, *, is_read_only=False, description="", lasts=None):
+    """A new token, (its id, its text): the text is kept nowhere. ``lasts`` is a timedelta, or None for ever."""
+    text = f"registry_{secrets.token_urlsafe(32)}"
+    row = {
+        "hash": hash_token(text),
+        "tenant": tenant or None,
+        "roles": ",".join(roles),
+        "is_read_only": int(is_read_only),
+        "description": description,
+        "created_at": timestamps.current_time(),
+        "expires_at": None if lasts is None else timestamps.time_before(-lasts),
+        "revoked_at": None,
+    }
+    row["digest"] = token_digest(row)
+    with engine.writing():
+        return engine.execute(INSERT_TOKEN, row).lastrowid, text
+
+
+def list_tokens(number=None):
+    """[dict] of all, the first created first; or of the one with this id."""
+    with engine.reading():
+        rows = engine.execute(LIST_TOKENS, {"id": number}).fetchall()
+    return [dict(zip(LISTED_COLUMNS, row, strict=True)) for row in rows]
+
+
+def revoke_token(number):
+    """Raises NotFound where there is no such token; one that is revoked stays so, since when it was."""
+    with engine.writing():
+        for row in list_tokens(number):
+            if row["revoked_at"] is None or token_digest(row) != row["digest"]:
+                row["revoked_at"] = timestamps.current_time()
+                values = (row["revoked_at"], token_digest(row), number)
+                engine.execute("UPDATE token SET revoked_at = ?, digest = ? WHERE id = ?", values)
+            return
+    raise NotFound(f"There is no token {number}.")
+
+
+def token_state(row):
+    """active, revoked or expired."""
+    if row["revoked_at"] is not None:
+        return "revoked"
+    is_over = row["expires_at"] is not None and row["expires_at"] <= timestamps.current_time()
+    return "expired" if is_over else "active"
+
+
+def hash_token(text):
+    return hashlib.sha256(text.encode()).hexdigest()

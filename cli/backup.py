@@ -1,0 +1,32 @@
+"""``backup``: a copy of the database as it is at one moment, while others write."""
+
+import os
+
+import click
+from flask import current_app
+
+from cli import database_copy, record_files
+from cli.runtime import with_application
+
+
+@click.command("backup")
+@click.argument("to")
+@click.option("--force", is_flag=True, help="Replace TO where it exists.")
+@with_application
+def back_up_database(to, force):
+    """Copy the database to the file TO, and check the copy. Servers read and write meanwhile.
+
+    \b
+    Example:
+      $ flask --app registry backup copy.db
+    """
+    path = current_app.settings.database.path
+    if not os.path.isfile(path):
+        raise click.ClickException(f"{path}: is not a file.")
+    with record_files.told_in_one_line(to):
+        target = database_copy.require_free(to, path, force)
+        with database_copy.copied(path, target) as part:
+            images = database_copy.require_whole(part, "the copy")
+            part.replace(target)
+            database_copy.sync_folder(target)
+    click.echo(f"backed up {images} images", err=True)

@@ -1,0 +1,65 @@
+"""``delete`` and ``undelete``."""
+
+import sys
+
+import click
+
+from cli.client import Failure, image_argument, with_client
+from cli.image_tables import how_of, output_options, told
+from cli.param_types import cleaned
+from cli.runtime import NO_ACCESS, program
+
+
+@click.command("delete")
+@image_argument(nargs=-1)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@output_options
+@with_client
+def delete_images(client, image, yes, as_json, quiet):
+    """Mark images deleted: an admin can take that back (undelete) until they are purged. Files stay where they are.
+
+    On a terminal it asks first; elsewhere it needs --yes. All are looked up before the first is deleted.
+
+    \b
+    Example:
+      $ flask --app registry delete cirros-0.6.3 --yes
+    """
+    how = how_of(as_json, quiet)
+    records = found(client, image)
+    for record in records:
+        if record["protected"]:
+            hint = f"{program()} update {record['id']} --unprotected"
+            raise Failure(f"{cleaned(record['name'] or record['id'])} is protected; first: {hint}", NO_ACCESS)
+    if not yes:
+        require_consent(records)
+    for record in records:
+        told(client.delete(record["id"]), "Deleted", how)
+
+
+@click.command("undelete")
+@image_argument(nargs=-1)
+@output_options
+@with_client
+def undelete_images(client, image, as_json, quiet):
+    """Take deletions back, as an admin. IMAGE is the id of a deleted image, its beginning, or its name.
+
+    \b
+    Example:
+      $ flask --app registry undelete centos-7
+    """
+    how = how_of(as_json, quiet)
+    for record in found(client, image, deleted=True):
+        told(client.undelete(record["id"]), "Undeleted", how)
+
+
+def found(client, texts, deleted=False):
+    """Their records, each once."""
+    return list({record["id"]: record for record in (client.find(text, deleted=deleted) for text in texts)}.values())
+
+
+def require_consent(records):
+    if not sys.stdin.isatty():
+        raise Failure("Nobody can be asked here: --yes deletes.")
+    for record in records:
+        click.echo(f"  {record['id']}  {cleaned(record['name'] or '')}", err=True)
+    click.confirm(f"Delete {'it' if len(records) == 1 else f'these {len(records)}'}?", abort=True, err=True)

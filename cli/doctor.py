@@ -1,0 +1,268 @@
+"""``doctor``: what this registry is, how it is, what is slow, and what to do."""
+
+import os
+import platform
+import shutil
+import time
+from contextlib import closing
+from datetime import timedelta
+
+import click
+from flask import current_app
+
+import migrations
+from cli import output
+from cli.client import Failure, open_client
+from cli.param_types import cleaned
+from cli.runtime import with_application
+from config import OPTIONS, VERSION, given_texts, without_credentials
+from errors import RegistryError, StartupError
+from formatting import format_size
+from storage import filesystem, integrity, timestamps
+from storage.engine import writing
+from storage.timing import SQLITE_VERSION
+
+MOST_FAULTS = 5
+SLOW_SYNC, SLOW_LOCK, SLOW_REQUEST = 0.1, 0.1, 0.25  # seconds
+TRIES = 3
+DAY = timedelta(days=1)
+SLOW = {
+    "a sync of the disk": "The disk is slow to sync, which every write waits for: move the database to another one.",
+    "the write lock": "Another process holds the write lock for long: an import, or a program that is not ours.",
+}
+SLOW_QUERY = "the machine is busy, or the file not in memory. docs/performance.md has what it takes elsewhere."
+LARGE_LOG = 64 * 1024 * 1024
+LITTLE_ROOM = 256 * 1024 * 1024
+COUNT = "SELECT CASE WHEN deleted THEN 'deleted' ELSE status END, count(*) FROM image GROUP BY 1 ORDER BY 1"
+STUCK = "SELECT count(*) FROM image WHERE NOT deleted AND status IN ('queued', 'saving') AND updated_at < ?"
+REQUESTS = (
+    ("a page of the list", {"limit": 100}),
+    ("the same, by name", {"limit": 100, "sort_key": "name", "sort_dir": "asc"}),
+    ("a search", {"limit": 100, "search": "debian"}),
+    ("a filter by property", {"limit": 100, "properties": {"os_distro": "debian"}}),
+)
+
+
+@click.command("doctor")
+@with_application
+def examine():
+    """Say how this registry is: version, options and where each came from, the database's health and size, what is
+    slow, and what to do. It changes nothing; the exit code is 0 where all is well.
+
+    \b
+    Example:
+      $ flask --app registry doctor
+    """
+    troubles = []
+    section("version", versions())
+    path = examine_options(troubles)
+    is_healthy = path is not None and examine_file(path, troubles)
+    if is_healthy:
+        section("images", examine_images(path))
+    if is_healthy and is_writable(path):
+        section("speed", examine_speed(path, troubles))
+    if not troubles:
+        if output.is_terminal():
+            output.echo(output.styled("All is well.", fg="green"))
+        return
+    section("what to do", [(str(number), text) for number, text in enumerate(troubles, 1)])
+    raise Failure(f"{len(troubles)} {'thing needs' if len(troubles) == 1 else 'things need'} care.")
+
+
+def section(title, pairs):
+    """A head and lines for people; for scripts the head stands in front of every line."""
+    pairs = [(name, cleaned(text)) for name, text in pairs]
+    if not output.is_terminal():
+        output.echo_lines(f"{title}\t{name}\t{text}" for name, text in pairs)
+        return
+    output.echo(output.styled(title, bold=True))
+    columns = max([0, *(output.cells(name) for name, _ in pairs)])
+    output.echo_lines(f"  {output.padded(name, columns)}  {text}" for name, text in pairs)
+
+
+def versions():
+    return [
+        ("registry", VERSION),
+        ("Python", platform.python_version()),
+        ("SQLite", SQLITE_VERSION),
+        ("system", f"{platform.system()} {platform.release()}, {platform.machine()}"),
+    ]
+
+
+def examine_options(troubles):
+    """Tell of each option; the database's path, or None where the options are wrong."""
+    try:
+        given, wrong = given_texts(), {}
+    except StartupError as error:  # a file that cannot be read, an option that there is not
+        troubles.append(cause_of(error))
+        section("options", [("wrong", cause_of(error))])
+        return None
+    try:
+        connection = current_app.settings.database.connection
+    except StartupError:
+        connection, wrong = None, wrong_options(given)
+        troubles += [f"{shown_name(option)} {cause}." for option, cause in wrong.items()]
+    section("options", [(shown_name(option), told_option(option, given, connection, wrong)) for option in OPTIONS])
+    return None if connection is None else current_app.settings.database.path
+
+
+def told_option(option, given, connection, wrong):
+    text, source = given.get((option.section, option.name), (option.default, "default"))
+    if (option.section, option.name) == ("database", "connection"):
+        source = "the launcher's" if connection and source == "default" and connection != option.default else source
+        text = without_credentials(connection or text)
+    return f"{text or '(empty)'}  ({source}){f'  wrong: {wrong[option]}' if option in wrong else ''}"
+
+
+def wrong_options(given):
+    """{option: what it must be}"""
+    found = {}
+    for option in OPTIONS:
+        text, _ = given.get((option.section, option.name), (option.default, ""))
+        try:
+            option.parse(text)
+        except ValueError as error:
+            found[option] = str(error)
+    return found
+
+
+def shown_name(option):
+    return f"[{option.section}] {option.name}"
+
+
+def cause_of(error):
+    return str(error).removeprefix("registry: ")
+
+
+def examine_file(path, troubles):
+    """Tell of the file; whether it can be asked."""
+    pairs = [("file", os.path.abspath(path))]
+    if os.path.exists(path) and not os.path.isfile(path):
+        troubles.append(f"{path} is no file: set [database] connection to one.")
+        section("database", pairs)
+        return False
+    if not os.path.isfile(path):
+        troubles.append("There is no database yet: make run, create or scan makes it; or another path is meant.")
+        section("database", pairs)
+        return False
+    pairs += sizes(path, troubles)
+    faults = found_faults(path)
+    pairs.append(("health", "well" if not faults else faults[0]))
+    pairs += [("", fault) for fault in faults[1:]]
+    section("database", pairs)
+    troubles += [remedy(path, faults)] if faults else []
+    return not faults
+
+
+def sizes(path, troubles):
+    log = f"{path}-wal"
+    log_size = os.path.getsize(log) if os.path.exists(log) else 0
+    room = shutil.disk_usage(os.path.dirname(os.path.abspath(path))).free
+    if log_size > LARGE_LOG:
+        troubles.append(
+            f"The log is {format_size(log_size)}: a reader keeps it from being emptied. Look for one that hangs."
+        )
+    if room < LITTLE_ROOM:
+        troubles.append(f"The disk has {format_size(room)} left: make room, before writes are refused (507).")
+    if kind := filesystem.network_file_system(path):
+        troubles.append(f"The file is on a network file system ({kind}), where SQLite's locks are not safe: move it.")
+    if not is_writable(path):
+        troubles.append("File or folder cannot be written by you: run this as the server's user, or change the mode.")
+    return [
+        ("size", format_size(os.path.getsize(path))),
+        ("log", format_size(log_size)),
+        ("free on disk", format_size(room)),
+    ]
+
+
+def is_writable(path):
+    return os.access(path, os.W_OK) and os.access(os.path.dirname(os.path.abspath(path)), os.W_OK)
+
+
+def found_faults(path):
+    """In words, a few at most. A large file is not read whole: that is for ``check``."""
+    faults = []
+    try:
+        is_large = os.path.getsize(path) > migrations.CHECKED_BYTES
+        for fault in integrity.file_faults(path, migrations.Schemas(), is_brief=is_large):
+            faults.append(fault.text)
+            if len(faults) > MOST_FAULTS:
+                return [*faults[:MOST_FAULTS], "… and more: check tells all"]
+    except OSError as error:
+        faults.append(f"cannot be read: {error.strerror}")
+    return faults
+
+
+def remedy(path, faults):
+    if "older version" in faults[0]:
+        return "Start the server, or run any command such as list: that brings the database to this version."
+    if "newer version" in faults[0]:
+        return "Run the newer version of the registry that wrote this file."
+    if faults[0] == integrity.EMPTY:
+        return (
+            "Any command such as list makes a registry of it. If it had images, restore a backup: restore FILE --force."
+        )
+    if "another application" in faults[0] or "not a SQLite" in faults[0]:
+        return f"{path} is not a registry's database: set [database] connection to one that is."
+    if "cannot be read" in faults[0] or "disk I/O" in faults[0]:
+        return "Make room: the disk is full." if filesystem.is_full(path) else "Run this as the user who owns the file."
+    if "digest" in faults[0] or "are not what" in faults[0] or "is not what" in faults[0]:
+        return "Run check, and read docs/operations.md before check --rebuild."
+    return (
+        "Stop the server, and restore a backup: restore FILE --force. docs/operations.md says how to save what is left."
+    )
+
+
+def examine_images(path):
+    """How many of each status, and of those that never became active."""
+    with closing(integrity.connect(path)) as connection:
+        counts = connection.execute(COUNT).fetchall()
+        ((stuck,),) = connection.execute(STUCK, (timestamps.time_before(DAY),)).fetchall()
+    pairs = [(status, f"{count:,}") for status, count in counts] or [("none", "")]
+    return pairs + ([("stuck", f"{stuck:,} queued or saving for more than a day")] if stuck else [])
+
+
+def examine_speed(path, troubles):
+    """What a write waits for, and what requests take here, without a network: the best of three."""
+    folder = os.path.dirname(os.path.abspath(path))
+    try:
+        with open_client(is_prepared=True) as client:
+            timed = {"a sync of the disk": (SLOW_SYNC, lambda: sync_a_file(folder))}
+            timed["the write lock"] = (SLOW_LOCK, take_lock)
+            for name, query in REQUESTS:
+                timed[name] = (SLOW_REQUEST, lambda query=query: list(client.images(**query)))
+            seconds = {name: best(act) for name, (_, act) in timed.items()}
+    except (Failure, RegistryError, OSError) as error:
+        cause = getattr(error, "message", None) or getattr(error, "detail", None) or getattr(error, "strerror", "")
+        troubles.append(f"Nothing could be timed: {cause}")
+        return []
+    slow = [name for name, (most, _) in timed.items() if seconds[name] > most]
+    troubles += [SLOW[name] if name in SLOW else f"{name[0].upper()}{name[1:]} is slow: {SLOW_QUERY}" for name in slow]
+    return [(name, f"{1000 * seconds[name]:.1f} ms{'  slow' if name in slow else ''}") for name in timed]
+
+
+def best(act):
+    found = []
+    for _ in range(TRIES):
+        started = time.perf_counter()
+        act()
+        found.append(time.perf_counter() - started)
+    return min(found)
+
+
+def sync_a_file(folder):
+    """As each write's log is synced. Raises OSError."""
+    path = os.path.join(folder, f".doctor.{os.getpid()}")
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.unlink(path)
+        os.write(handle, b"\0" * 4096)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def take_lock():
+    """Raises DatabaseUnavailable where somebody holds it for longer than busy_timeout."""
+    with writing():
+        pass

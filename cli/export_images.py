@@ -1,0 +1,57 @@
+"""``export``: all images into a file of records, as they stood at one moment."""
+
+import sys
+
+import click
+from flask import current_app
+
+import models
+from cli import record_files
+from cli.progress import progress_bar
+from cli.record_lines import line_of
+from cli.runtime import prepare, with_application
+from storage import engine
+
+SHOWN_EVERY = 2000
+SHELVES = (models.NORMAL, models.KILLED, models.DELETED)
+# Each shelf comes in order from its index, and SQLite merges them: no row waits for another to be sorted.
+SELECT_SHELF = """SELECT document, location_document, visibility,
+    (SELECT json_group_array(json_array(member, can_share))
+     FROM (SELECT member, can_share FROM member WHERE image_id = pk ORDER BY member)) AS members, created_at, id
+    FROM image WHERE shelf = {}"""
+SELECT = " UNION ALL ".join(SELECT_SHELF.format(shelf) for state in SHELVES for shelf in (state, state + 1))
+
+
+@click.command("export")
+@click.argument("file")
+@click.option("--force", is_flag=True, help="Replace FILE where it exists.")
+@with_application
+def export_images(file, force):
+    """Write all images, deleted ones too, to FILE: JSON, one record a line, oldest first.
+
+    A name that ends in .gz or .zst is compressed; - is standard output. Others may write meanwhile: what they
+    change is not in it.
+
+    \b
+    Example:
+      $ flask --app registry export images.ndjson.zst
+      $ flask --app registry export - | head -1
+    """
+    settings = current_app.settings.database
+    prepare(settings)
+    path = settings.path
+    with record_files.writing(file, path, force) as target, engine.reading():
+        rows = engine.database.connection().execute(f"{SELECT} ORDER BY created_at, id")
+        exported = 0
+        with progress_bar("export", count_images() if sys.stderr.isatty() else None) as show:
+            for document, location_document, visibility, members, _, _ in rows:
+                target.write(line_of(document, location_document, visibility, members))
+                exported += 1
+                if exported % SHOWN_EVERY == 0:
+                    show(exported, exported)
+            show(exported, exported)
+    click.echo(f"exported {exported}", err=True)
+
+
+def count_images():
+    return engine.database.connection().execute("SELECT count(*) FROM image").fetchone()[0]

@@ -1,0 +1,234 @@
+"""What the file names of well-known cloud images say: a name to show, os_distro, os_version, architecture."""
+
+import re
+from pathlib import PurePath
+from typing import NamedTuple
+
+from cli.operating_systems import architecture_of
+
+UBUNTU_VERSIONS = {
+    "trusty": "14.04",
+    "xenial": "16.04",
+    "bionic": "18.04",
+    "focal": "20.04",
+    "jammy": "22.04",
+    "noble": "24.04",
+    "oracular": "24.10",
+    "plucky": "25.04",
+    "questing": "25.10",
+    "resolute": "26.04",
+}
+# Windows names its server by the build.
+WINDOWS_VERSIONS = {"14393": "2016", "17763": "2019", "20348": "2022", "26100": "2025"}
+# os_distro as Glance and libosinfo have it → how its makers write it.
+TITLES = {
+    "almalinux": "AlmaLinux",
+    "alpinelinux": "Alpine Linux",
+    "arch": "Arch Linux",
+    "centos": "CentOS",
+    "cirros": "CirrOS",
+    "debian": "Debian",
+    "fedora": "Fedora",
+    "freebsd": "FreeBSD",
+    "opensuse": "openSUSE",
+    "rhel": "Red Hat Enterprise Linux",
+    "rocky": "Rocky Linux",
+    "ubuntu": "Ubuntu",
+    "windows": "Windows",
+}
+
+
+class Row(NamedTuple):
+    """A pattern of whole stems in lower case; its groups are version, variant, build, arch, any of which may lack.
+
+    ``title`` is one of its own, ``arch`` the only one there is.
+    """
+
+    os_distro: str
+    pattern: re.Pattern
+    versions: dict[str, str] = {}
+    title: str | None = None
+    arch: str | None = None
+
+
+TABLE = (
+    Row(
+        "ubuntu",
+        re.compile(
+            r"ubuntu-(?P<version>\d\d\.\d\d)-(?P<variant>\w+)-cloudimg-(?P<arch>[a-z0-9]+)(-(disk-kvm|disk1|uefi1|root))?"
+        ),
+    ),
+    Row(
+        "ubuntu",
+        re.compile(r"(?P<version>[a-z]+)-(?P<variant>\w+)-cloudimg-(?P<arch>[a-z0-9]+)(-(disk-kvm|disk1|uefi1|root))?"),
+        UBUNTU_VERSIONS,
+    ),
+    Row("ubuntu", re.compile(r"ubuntu-(?P<version>\d\d\.\d\d(\.\d)?)-(?P<variant>[a-z-]+?)-(?P<arch>[a-z0-9_]+)")),
+    Row("debian", re.compile(r"debian-(?P<version>\d+)-(?P<variant>[a-z]+)-(?P<arch>[a-z0-9]+)(-(?P<build>[\w-]+))?")),
+    Row(
+        "debian",
+        re.compile(
+            r"debian-(?P<version>sid|forky|trixie)-(?P<variant>[a-z]+)-(?P<arch>[a-z0-9]+)(-(?P<build>[\w-]+))?"
+        ),
+    ),
+    Row("debian", re.compile(r"debian-(?P<version>\d+\.\d+\.\d+)-(?P<arch>[a-z0-9]+)-(?P<variant>[\w-]+)")),
+    Row("debian", re.compile(r"debian-live-(?P<version>\d+\.\d+\.\d+)-(?P<arch>[a-z0-9]+)-(?P<variant>[\w-]+)")),
+    Row(
+        "fedora",
+        re.compile(r"fedora-(?P<variant>[a-z-]+)-(?P<version>\d+)-(?P<build>[\w.]+?)\.(?P<arch>[a-z][a-z0-9_]+)"),
+    ),
+    Row(
+        "fedora",
+        re.compile(r"fedora-(?P<variant>[a-z-]+)[.-](?P<arch>[a-z][a-z0-9_]+)-(?P<version>\d+)-(?P<build>[\w.]+)"),
+    ),
+    Row(
+        "fedora",
+        re.compile(r"fedora-(?P<variant>coreos)-(?P<version>\d+)\.(?P<build>[\d.]+)-[a-z]+\.(?P<arch>[a-z0-9_]+)"),
+    ),
+    Row(
+        "centos",
+        re.compile(
+            r"centos-stream-(?P<variant>[a-z]+(-base)?)(-\w+?)?-(?P<version>\d+)-(?P<build>[\w.]+?)\.(?P<arch>\w+)"
+        ),
+        title="CentOS Stream",
+    ),
+    Row(
+        "centos",
+        re.compile(r"centos-stream-(?P<version>\d+)-(?P<build>\w+)-(?P<arch>\w+)-\w+"),
+        title="CentOS Stream",
+    ),
+    Row(
+        "centos",
+        re.compile(r"centos-(?P<version>\d+)-(?P<arch>x86_64|aarch64)-(?P<variant>[a-z]+)(-(?P<build>[\w.]+))?"),
+    ),
+    Row(
+        "rocky",
+        re.compile(
+            r"rocky-\d+-(?P<variant>[a-z-]+?)-(?P<version>\d+\.\d+)-(?P<build>[\d.]+)\.(?P<arch>[a-z][a-z0-9_]+)"
+        ),
+    ),
+    Row("rocky", re.compile(r"rocky-(?P<version>\d+)-(?P<variant>[a-z-]+)\.(?P<build>latest)\.(?P<arch>[a-z0-9_]+)")),
+    Row("rocky", re.compile(r"rocky-(?P<version>[\d.]+)-(?P<arch>x86_64|aarch64|ppc64le|s390x)-(?P<variant>\w+)")),
+    Row(
+        "almalinux",
+        re.compile(
+            r"almalinux-\d+-(?P<variant>[a-z-]+?)-(?P<version>\d+\.\d+)-(?P<build>[\d.]+)\.(?P<arch>[a-z][a-z0-9_]+)"
+        ),
+    ),
+    Row(
+        "almalinux",
+        re.compile(r"almalinux-(?P<version>\d+)-(?P<variant>[a-z-]+)-(?P<build>latest)\.(?P<arch>[a-z0-9_]+)"),
+    ),
+    Row(
+        "almalinux",
+        re.compile(r"almalinux-(?P<version>[\d.]+)-(?P<arch>x86_64|aarch64|ppc64le|s390x)-(?P<variant>\w+)"),
+    ),
+    Row(
+        "opensuse",
+        re.compile(
+            r"(opensuse-)?leap-(?P<version>\d+\.\d+)(-(?P<variant>minimal-vm))?\.(?P<arch>[a-z0-9_]+)(-(?P<build>[\w.-]+))?"
+        ),
+        title="openSUSE Leap",
+    ),
+    Row(
+        "opensuse",
+        re.compile(
+            r"opensuse-(?P<version>tumbleweed)-(?P<variant>minimal-vm)\.(?P<arch>[a-z0-9_]+)(-(?P<build>[\w.-]+))?"
+        ),
+    ),
+    Row(
+        "opensuse",
+        re.compile(r"opensuse-leap-(?P<version>\d+\.\d+)-(?P<variant>\w+)-(?P<arch>\w+?)(-(?P<build>[\w.]+))?"),
+        title="openSUSE Leap",
+    ),
+    Row(
+        "alpinelinux",
+        re.compile(
+            r"(?P<variant>nocloud|generic|aws|gcp|azure|oci)_alpine-(?P<version>\d+\.\d+\.\d+)-(?P<arch>\w+)-(?P<build>[\w-]+)"
+        ),
+    ),
+    Row("alpinelinux", re.compile(r"alpine-(?P<variant>[a-z]+)-(?P<version>\d+\.\d+\.\d+)-(?P<arch>\w+)")),
+    Row("arch", re.compile(r"arch-linux-(?P<arch>\w+)-(?P<variant>[a-z]+)(-(?P<build>[\d.]+))?")),
+    Row("arch", re.compile(r"archlinux-(?P<build>\d{4}\.\d\d\.\d\d)-(?P<arch>\w+)")),
+    Row("arch", re.compile(r"archlinux-(?P<arch>x86_64|aarch64)")),
+    Row(
+        "freebsd",
+        re.compile(
+            r"freebsd-(?P<version>\d+\.\d+)-(?P<build>[a-z0-9]+)-(?P<arch>arm64-aarch64|riscv-riscv64|powerpc-powerpc64le|[a-z0-9]+)"
+            r"(-(?P<variant>[a-z0-9-]+))?"
+        ),
+    ),
+    Row("cirros", re.compile(r"cirros-(?P<version>d?[\d.]+)-(?P<arch>\w+)-(disk|uec|rootfs)")),
+    Row(
+        "rhel",
+        re.compile(r"rhel-(?P<version>\d+\.\d+)(-update-\d+)?-(?P<arch>x86_64|aarch64|ppc64le|s390x)-(?P<variant>\w+)"),
+    ),
+    Row(
+        "rhel",
+        re.compile(
+            r"rhel-(?P<variant>guest-image)-(?P<version>\d+\.\d+)-(?P<build>[\w.-]+?)\.(?P<arch>[a-z][a-z0-9_]+)"
+        ),
+    ),
+    Row(
+        "windows",
+        re.compile(r"win(?P<version>1[01])(_(?P<build>\d\dh\d))?_[a-z_]+?_(?P<arch>x64|arm64|x32)(v\d)?"),
+    ),
+    Row(
+        "windows",
+        re.compile(r"windows_server_(?P<version>\d{4}(_r2)?)_(?P<variant>[a-z_]+)_(?P<build>\d+)"),
+        title="Windows Server",
+        arch="x64",
+    ),
+    Row(
+        "windows",
+        re.compile(r"[a-z]{2}-[a-z]{2}_windows_server_(?P<version>\d{4})[a-z0-9_]*?_(?P<arch>x64|arm64)_dvd_\w+"),
+        title="Windows Server",
+    ),
+    Row(
+        "windows",
+        re.compile(r"(?P<version>\d{5})\.[\d.]+-\d+\.[a-z0-9_]+?_server_eval_(?P<arch>x64fre)_[a-z]{2}-[a-z]{2}"),
+        WINDOWS_VERSIONS,
+        title="Windows Server",
+    ),
+)
+
+
+class Guess(NamedTuple):
+    """``properties`` are of os_distro, os_version and architecture those that the name says."""
+
+    name: str
+    properties: dict[str, str]
+
+
+def guess(file_name):
+    """Of a file name without its folder; what no row knows is called as its stem."""
+    stem = PurePath(file_name).stem
+    for row in TABLE:
+        match = row.pattern.fullmatch(stem.lower())
+        if match and (found := read(row, match.groupdict(), as_written(stem, match))):
+            return found
+    return Guess(stem, {})
+
+
+def as_written(stem, match):
+    """variant and build as the name has them: GenericCloud."""
+    spans = [match.span(group) for group in ("variant", "build") if group in match.re.groupindex]
+    return [
+        stem[slice(*span)].strip(".").replace("_", " ")
+        for span in spans
+        if span[0] >= 0 and len(stem) == len(match.string)
+    ]
+
+
+def read(row, groups, words):
+    """A Guess, or None where a word stands in the version's or the architecture's place that is none."""
+    version, arch = groups.get("version"), row.arch or groups.get("arch")
+    if row.versions:
+        version = row.versions.get(version)
+    architecture = architecture_of(arch)
+    if (row.versions and version is None) or (arch and architecture is None):
+        return None
+    version = version.replace("_", " ") if version else None
+    words = [row.title or TITLES[row.os_distro], version, *words, architecture]
+    properties = {"os_distro": row.os_distro, "os_version": version, "architecture": architecture}
+    return Guess(" ".join(word for word in words if word), {name: value for name, value in properties.items() if value})

@@ -1,0 +1,75 @@
+"""``./registry``: the commands from any folder, on the database that ``make run`` serves."""
+
+import os
+from pathlib import Path
+
+import click
+from flask.cli import FlaskGroup, run_command
+
+from cli.runtime import LAUNCHER, WITH_FLASK, told_output
+from config import VERSION, given_texts, read_settings
+from registry import create_app
+
+ROOT = Path(__file__).parent.parent
+HELP = f"""The image registry: which images there are, and all that is known of them.
+
+\b
+Example:
+  $ {LAUNCHER} list
+  $ {LAUNCHER} list --help
+"""
+
+
+class Launcher(FlaskGroup):
+    """Our commands, with the examples as whoever reads them types, and of Flask's run."""
+
+    def make_context(self, *arguments, **options):
+        with told_output():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx):
+        with told_output():
+            return super().invoke(ctx)
+
+    def get_command(self, ctx, name):
+        command = super().get_command(ctx, name)
+        return command and as_launched(command)
+
+    def resolve_command(self, ctx, args):
+        if args[:1] == ["help"]:
+            command = " ".join(args[1:2]) or "COMMAND"
+            raise click.UsageError(f"No such command 'help'. Did you mean {LAUNCHER} {command} --help?", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def as_launched(command):
+    command.help = command.help and command.help.replace(WITH_FLASK, LAUNCHER)
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            as_launched(below)
+    return command
+
+
+def launch():
+    group = Launcher(
+        name=LAUNCHER,
+        add_default_commands=False,
+        create_app=lambda: create_app(read=lambda: launcher_settings(os.environ)),
+        # What lies in the folder where somebody happens to be is not for us.
+        load_dotenv=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help=HELP,
+        epilog=f"Without --url a command works on this machine's database. {ROOT / 'docs' / 'commands.md'} says more.",
+    )
+    group.add_command(run_command)
+    version = click.version_option(VERSION, prog_name=LAUNCHER, message="%(prog)s %(version)s")
+    group.params = [version(click.Command(LAUNCHER)).params[0]]  # in place of Flask's own
+    group.main(prog_name=LAUNCHER)
+
+
+def launcher_settings(environment):
+    """The settings; the database is the one in the project's folder where nobody names another. Raises StartupError."""
+    settings = read_settings(environment)
+    if ("database", "connection") in given_texts(environment):
+        return settings
+    return settings._replace(database=settings.database._replace(connection=f"sqlite:///{ROOT / 'registry.db'}"))

@@ -1,0 +1,77 @@
+"""``list``: the images that the caller may see."""
+
+import click
+
+import schemas
+from cli.client import formats, with_client
+from cli.image_tables import how_of, output_options, show_list
+from cli.param_types import Pair, Since, Size
+from listing import parameters
+
+EQUAL = ("name", "status", "disk_format", "container_format", "owner", "checksum", "min_disk", "min_ram", "protected")
+
+
+def filters(command):
+    """The API's filters, by their names there."""
+    options = (
+        click.option("--search", metavar="WORDS", help="Words in names and properties, or the beginning of an id."),
+        click.option("--name", help="The whole name."),
+        click.option("--status", type=click.Choice(schemas.UPDATE_STATUSES)),
+        click.option("--disk-format", metavar="FORMAT", shell_complete=formats, help="Such as qcow2."),
+        click.option("--container-format", metavar="FORMAT", shell_complete=formats, help="Such as bare."),
+        click.option("--owner", metavar="TENANT"),
+        click.option("--visibility", type=click.Choice(["public", "private"]), help="Without it, both."),
+        click.option("--public", is_flag=True, help="The same as --visibility public."),
+        click.option("--private", is_flag=True, help="The same as --visibility private."),
+        click.option("--size-min", type=Size(), help="Such as 500M, 2G."),
+        click.option("--size-max", type=Size(), help="Such as 500M, 2G."),
+        click.option("--property", "-p", "pairs", type=Pair(), multiple=True, metavar="NAME=VALUE", help="Repeatable."),
+        click.option("--checksum", metavar="MD5"),
+        click.option("--min-disk", type=Size(1024**3), help="Exactly so many GB."),
+        click.option("--min-ram", type=Size(1024**2), help="Exactly so many MB."),
+        click.option("--protected/--unprotected", default=None),
+        click.option("--changes-since", type=Since(), help="2026-11-24, 2026-11-24T10:00Z, or 2d, 12h ago."),
+        click.option("--deleted", is_flag=True, default=None, help="The deleted ones (admins)."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command("list")
+@filters
+@click.option("--sort-key", type=click.Choice(parameters.SORT_KEYS), help="Without it, created_at.")
+@click.option("--sort-dir", type=click.Choice(["asc", "desc"]), help="Without it, desc: newest first.")
+@click.option("--limit", "-n", type=click.IntRange(0), help="So many at most; without it, all.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with all fields.")
+@output_options
+@with_client
+def list_images(client, as_json, as_csv, quiet, visibility, public, private, pairs, **query):
+    """List images: all that you may see, private ones too, newest first.
+
+    On a terminal this is a table; elsewhere a line of tab-separated values each, exact and without a head: id, name,
+    status, disk format, container format, size in bytes, visibility, owner, created_at. Killed images are listed with
+    --status killed only.
+
+    \b
+    Example:
+      $ flask --app registry list
+      $ flask --app registry list --disk-format qcow2 --size-max 1G --sort-key size
+      $ flask --app registry list --property os_distro=ubuntu --json
+      $ flask --app registry list --changes-since 7d --quiet
+    """
+    how = how_of(as_json, quiet, as_csv)
+    chosen = {visibility} if visibility else set()
+    chosen |= {name for name, is_chosen in (("public", public), ("private", private)) if is_chosen}
+    if len(chosen) > 1:
+        raise click.UsageError("Only one of --public and --private; without either, both are listed.")
+    is_public = chosen == {"public"} if chosen else None
+    show_list(client.images(is_public=is_public, properties=properties_of(pairs), **query), how)
+
+
+def properties_of(pairs):
+    """Raises UsageError where a name comes twice: no image has both values."""
+    properties = dict(pairs)
+    if len(properties) < len(set(pairs)):
+        raise click.UsageError("--property names a property twice, with different values.")
+    return properties

@@ -1,0 +1,141 @@
+"""Where output goes: colours, widths, tables, and what scripts read."""
+
+import os
+import shutil
+import sys
+
+import click
+import orjson
+
+from cli.param_types import cleaned
+
+COLOURS = {"active": "green", "queued": "yellow", "saving": "yellow", "killed": "red", "deactivated": "magenta"}
+GONE = "bright_black"
+GAP = "  "
+ELLIPSIS = "…"
+LEAST_FLEXIBLE = 24
+LINES_AT_ONCE = 500
+
+
+def is_terminal():
+    """Whether people read: a terminal, or FORCE_COLOR."""
+    return sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
+
+
+def is_coloured():
+    return is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def styled(text, **style):
+    return click.style(text, **style) if is_coloured() else text
+
+
+def echo(text, **options):
+    if sys.stdout.errors == "strict":  # where the locale's encoding lacks a letter it is escaped
+        sys.stdout.reconfigure(errors="backslashreplace")
+    click.echo(text, color=is_coloured(), **options)
+
+
+def echo_lines(lines):
+    """Some hundred at a time: each echo is written by itself."""
+    kept = []
+    for line in lines:
+        kept.append(line)
+        if len(kept) == LINES_AT_ONCE:
+            echo("\n".join(kept))
+            kept = []
+    if kept:
+        echo("\n".join(kept))
+
+
+def json_text(value, *, is_indented=True):
+    """JSON in which no character is an order to a terminal: what does not print is escaped."""
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2 if is_indented else 0).decode()
+    return text if text.replace("\n", "").isprintable() else "".join(map(escaped, text))
+
+
+def escaped(letter):
+    if letter == "\n" or letter.isprintable():
+        return letter
+    number = ord(letter)
+    if number < 0x10000:
+        return f"\\u{number:04x}"
+    return f"\\u{0xD800 + (number - 0x10000 >> 10):04x}\\u{0xDC00 + (number & 0x3FF):04x}"
+
+
+def echo_json_array(values):
+    """One array, an entry a line, while they come."""
+    start = "["
+    for value in values:
+        echo(f"{start}\n{json_text(value, is_indented=False)}", nl=False)
+        start = ","
+    echo("[]" if start == "[" else "\n]")
+
+
+def width():
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def cells(text):
+    """How many columns a text takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len  # wide letters take two; only tables ask
+
+    return cell_len(text)
+
+
+def shortened(text, most):
+    """The text in at most so many columns: its beginning and its end, since names differ at both."""
+    if cells(text) <= most:
+        return text
+    front, back = (most - 1) - (most - 1) // 3, (most - 1) // 3
+    while cells(text[:front]) + cells(text[len(text) - back :]) > most - 1:
+        front, back = (front - 1, back) if front > back else (front, back - 1)
+    return text[:front] + ELLIPSIS + text[len(text) - back :]
+
+
+def padded(text, columns, is_right=False):
+    space = " " * (columns - cells(text))
+    return space + text if is_right else text + space
+
+
+class Table:
+    """Columns in the order of ``titles``. If too wide, those in ``dropped`` go, then ``flexible`` is shortened."""
+
+    def __init__(self, titles, *, flexible, dropped=(), right=(), style=lambda title, text, row: text):
+        self.titles = titles
+        self.flexible = flexible
+        self.dropped = dropped
+        self.right = right
+        self.style = style
+
+    def lines(self, rows, most=None):
+        """``rows`` are dicts of title → text; empty columns are left out."""
+        most = most or width()
+        rows = [{title: cleaned(row[title]) for title in self.titles} for row in rows]
+        kept = [title for title in self.titles if any(row[title] for row in rows)]
+        widths = {title: max([cells(title), *(cells(row[title]) for row in rows)]) for title in kept}
+        for title in self.dropped:
+            rest = most - sum(widths.values()) - len(GAP) * (len(widths) - 1)
+            if rest >= 0 or widths[self.flexible] + rest >= LEAST_FLEXIBLE:
+                break
+            widths.pop(title, None)
+        if self.flexible in widths:
+            rest = most - sum(widths.values()) - len(GAP) * (len(widths) - 1)
+            widths[self.flexible] = min(widths[self.flexible], max(widths[self.flexible] + rest, LEAST_FLEXIBLE))
+        yield self.line({title: title for title in self.titles}, widths, is_head=True)
+        for row in rows:
+            yield self.line(row, widths)
+
+    def line(self, row, widths, is_head=False):
+        parts = []
+        for title, columns in widths.items():
+            text = padded(shortened(row[title], columns), columns, title in self.right)
+            parts.append(styled(text, bold=True) if is_head else self.style(title, text, row))
+        return GAP.join(parts).rstrip()
+
+
+def status_styled(text, status, is_deleted=False):
+    """A status in its colour, as text that may be padded."""
+    return styled(text, fg=GONE if is_deleted else COLOURS.get(status, "red"))

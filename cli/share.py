@@ -1,0 +1,69 @@
+"""``share`` and ``unshare``: who else sees a private image."""
+
+import click
+
+from cli import output
+from cli.client import Failure, image_argument, with_client
+from cli.param_types import cleaned
+from cli.runtime import NOT_FOUND
+
+
+class Tenant(click.ParamType):
+    """What can stand in the path of a URL."""
+
+    name = "tenant"
+
+    def convert(self, value, param, ctx):
+        if value in ("", ".", "..") or value.endswith("/"):
+            self.fail(f"{value!r} is no tenant that an image can be shared with.", param, ctx)
+        return value
+
+
+@click.command("share")
+@image_argument()
+@click.argument("tenant", type=Tenant())
+@click.option("--can-share/--no-can-share", default=None, help="Whether TENANT may share it on.")
+@with_client
+def share_image(client, image, tenant, can_share):
+    """Let TENANT see IMAGE: an id, its beginning, or a name.
+
+    \b
+    Example:
+      $ flask --app registry share debian-13 acme
+      $ flask --app registry share debian-13 acme --can-share
+    """
+    record = client.find(image)
+    client.put_member(record["id"], tenant, can_share)
+    tell(record, f"is shared with {cleaned(tenant)}.")
+
+
+@click.command("unshare")
+@image_argument()
+@click.argument("tenant", type=Tenant())
+@with_client
+def unshare_image(client, image, tenant):
+    """Let TENANT no longer see IMAGE, unless it is public.
+
+    \b
+    Example:
+      $ flask --app registry unshare golden-base acme
+    """
+    record = client.find(image)
+    try:
+        client.remove_member(record["id"], tenant)
+    except Failure as failure:
+        if failure.exit_code != NOT_FOUND:
+            raise
+        raise Failure(f"{named(record)} is not shared with {cleaned(tenant)}.", NOT_FOUND) from None
+    tell(record, f"is no longer shared with {cleaned(tenant)}.")
+
+
+def tell(record, what):
+    """In words to people, the image's id to scripts."""
+    output.echo(f"{named(record)} {what}", err=True)
+    if not output.is_terminal():
+        output.echo(record["id"])
+
+
+def named(record):
+    return cleaned(record["name"] or record["id"])

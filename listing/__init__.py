@@ -1,0 +1,1 @@
+"""List queries: parsing, planning, rendering to SQL, and keyset pagination."""

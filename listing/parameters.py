@@ -1,0 +1,178 @@
+"""What the query of a list may ask for, and where a page begins."""
+
+import base64
+import json
+import re
+from functools import lru_cache
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+
+import orjson
+from marshmallow import ValidationError
+
+from errors import Invalid
+from listing.search import MOST_WORDS, Search, parse_search
+from schemas import BOOLEAN_WORDS, LARGEST_INTEGER, Value, count, flag, image_id, is_clean, moment, word
+
+SORT_KEYS = ("id", "name", "status", "disk_format", "container_format", "size", "created_at", "updated_at")
+SORT_COLUMNS = {key: tuple(dict.fromkeys((key, "created_at", "id"))) for key in SORT_KEYS} | {"id": ("id",)}
+
+
+class ListQuery(NamedTuple):
+    """What a list asks for; None where it does not ask."""
+
+    equal: dict[str, Any]  # column → value
+    properties: dict[str, str]
+    limit: int
+    size_min: int | None
+    size_max: int | None
+    changes_since: str | None
+    is_public: bool | str | None  # True, False or "all"; from admins only
+    deleted: bool | None  # from admins only
+    sort_key: str
+    sort_dir: str
+    marker: str | None
+    position: list | None  # what the marker had in sort_columns, where it came with that
+    search: Search | None
+    is_counted: bool
+
+    @property
+    def sort_columns(self):
+        """The order, ties included, all in one direction."""
+        return SORT_COLUMNS[self.sort_key]
+
+    @property
+    def is_hopeless(self):
+        """Whether it searches for what has no word, such as a sign alone, which no image has."""
+        return self.search is not None and not self.search.words
+
+
+def parse_limit(value):
+    """What is above ``api_limit_max`` will be capped, however large."""
+    if not re.fullmatch("[0-9]+", value):
+        raise ValueError
+    return min(int(value[-40:]), LARGEST_INTEGER) if len(value.lstrip("0")) <= 40 else LARGEST_INTEGER
+
+
+def parse_position(value):
+    """[sort_key, the marker's value of each sort column], as ``position_text`` wrote it."""
+    position = json.loads(base64.b64decode(value + "=" * (-len(value) % 4), altchars="-_", validate=True))
+    if not isinstance(position, list) or not all(map(is_column_value, position)):
+        raise ValueError
+    return position
+
+
+def is_column_value(value):
+    if isinstance(value, str):
+        return is_clean(value)
+    return value is None or (type(value) is int and abs(value) <= LARGEST_INTEGER)
+
+
+def position_text(sort_key, values):
+    """The position of an image in a list, opaque to clients; ``values`` are those of its sort columns."""
+    return base64.urlsafe_b64encode(orjson.dumps([sort_key, *values])).decode().rstrip("=")
+
+
+# Unlike in a body, a text that no image can have is no error: it matches none.
+ANY_TEXT = Value(str, "")
+EQUAL_PARAMETERS = {
+    **dict.fromkeys(("name", "status", "container_format", "disk_format", "checksum", "owner"), ANY_TEXT),
+    "min_ram": count(),
+    "min_disk": count(),
+    "protected": flag(),
+}
+ADMIN_PARAMETERS = {
+    "is_public": flag(BOOLEAN_WORDS | {"none": "all"}),
+    "deleted": flag(),
+}
+USER_PARAMETERS = {
+    **EQUAL_PARAMETERS,
+    "size_min": count(),
+    "size_max": count(),
+    "changes-since": moment(),
+    "q": Value(parse_search, f"Must be at most {MOST_WORDS} words."),
+    "count": flag(),
+    "sort_key": word(SORT_KEYS),
+    "sort_dir": word(("asc", "desc")),
+    "limit": Value(parse_limit, "Must be an integer from 0."),
+    "marker": image_id(),
+    "position": Value(parse_position, "Must be the position of a next link, sent with its marker and sort_key."),
+}
+LIST_PARAMETERS = USER_PARAMETERS | ADMIN_PARAMETERS
+# Of a sort column's values in a position; those of the others are text.
+COLUMN_TYPES = {
+    "size": (int, type(None)),
+    **dict.fromkeys(("name", "disk_format", "container_format"), (str, type(None))),
+}
+WORDS = ("sort_key", "sort_dir", "limit", "is_public", "deleted")
+PROPERTY_PREFIX = "property-"
+MOST_PROPERTIES = 500  # SQLite takes expressions of up to 1,000
+
+
+def parse_parameters(query_string):
+    """[(name, value)] of a query in bytes, repetitions dropped; what is not UTF-8 becomes surrogates."""
+    query = query_string.decode("utf-8", "surrogateescape")
+    if "%" not in query and "+" not in query:
+        return list(dict.fromkeys(part.partition("=")[::2] for part in query.split("&") if part))
+    return list(dict.fromkeys(parse_qsl(query, keep_blank_values=True, errors="surrogateescape")))
+
+
+@lru_cache(maxsize=256)
+def parse_word(name, value):
+    """One of the parameters that queries repeat. Raises ValidationError."""
+    return LIST_PARAMETERS[name].deserialize(value)
+
+
+@lru_cache(maxsize=512)
+def parse_list_query(query_string, is_admin, api):
+    """The ListQuery of a request for a list; parameters that it does not know are ignored. Raises Invalid."""
+    known = LIST_PARAMETERS if is_admin else USER_PARAMETERS
+    given, refused = {}, {}
+    for name, value in parse_parameters(query_string) if query_string else ():
+        if name in known or name.startswith(PROPERTY_PREFIX):
+            if not is_clean(name + value):
+                refused[name if is_clean(name) else PROPERTY_PREFIX] = ["Must be UTF-8, without NUL."]
+            elif given.setdefault(name, value) != value:
+                refused[name] = ["Must not be given twice with different values."]
+    properties = {name.removeprefix(PROPERTY_PREFIX): given[name] for name in given if name not in known}
+    if len(properties) > MOST_PROPERTIES:
+        refused[PROPERTY_PREFIX] = [f"Must not be more than {MOST_PROPERTIES} filters."]
+    values = {}
+    for name in given.keys() & known.keys() - refused.keys():
+        try:
+            values[name] = parse_word(name, given[name]) if name in WORDS else known[name].deserialize(given[name])
+        except ValidationError as error:
+            refused[name] = error.messages
+    if refused:
+        raise Invalid(refused)
+    return make_list_query(values, properties, api)
+
+
+def make_list_query(values, properties, api):
+    query = ListQuery(
+        {name: values[name] for name in EQUAL_PARAMETERS if name in values},
+        properties,
+        min(values.get("limit", api.limit_param_default), api.api_limit_max),
+        values.get("size_min"),
+        values.get("size_max"),
+        values.get("changes-since"),
+        values.get("is_public"),
+        values.get("deleted"),
+        values.get("sort_key", "created_at"),
+        values.get("sort_dir", "desc"),
+        values.get("marker"),
+        values.get("position"),
+        values.get("q"),
+        values.get("count", False),
+    )
+    return query if query.position is None else query._replace(position=fitting_position(query))
+
+
+def fitting_position(query):
+    """The position's values, where it belongs to this marker and order. Raises Invalid."""
+    sort_key, *values = query.position or [None]
+    types = [COLUMN_TYPES.get(column, (str,)) for column in query.sort_columns]
+    is_fitting = sort_key == query.sort_key and len(values) == len(types) and values[-1] == query.marker
+    if not is_fitting or not all(map(isinstance, values, types)):
+        raise Invalid({"position": [LIST_PARAMETERS["position"].refusal]})
+    return values

@@ -1,0 +1,1 @@
+"""The database engine: connections, transactions, rendered documents, integrity checks and the search index."""

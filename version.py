@@ -1,3 +1,0 @@
-"""The product's version, as CHANGELOG.md has it."""
-
-VERSION = "0.1.0"

@@ -1,6 +1,5 @@
-"""The Glance Registry API over HTTP: the v1 routes, the error handlers, ``create_app``."""
+"""Glance Registry API v1 over HTTP, and the application factory ``create_app``."""
 
-import re
 from collections.abc import Callable
 from functools import cached_property, lru_cache
 from urllib.parse import quote, unquote_plus
@@ -25,66 +24,53 @@ from models import Image
 from security import PURGE_HEADER
 from server import startup_checks
 from storage import engine
-from storage.documents import DOCUMENT_FIELDS
 from ui import api_docs
 from web import (
-    Answer,
     Application,
-    answer,
     answer_http_error,
     answer_registry_error,
     answer_unexpected_error,
+    image_headers,
     no_content,
     read_json,
+    respond,
+    respond_json,
 )
 
-FIELD_HEADERS = [(name, f"x-image-meta-{name}") for name in (*DOCUMENT_FIELDS, "location")]
-# Python's http.client reads 100 header lines, the blank one included; about 32 are ours.
-MOST_PROPERTY_HEADERS = 64
-MOST_PROPERTY_HEADER_BYTES = 16 * 1024
-# gunicorn takes request lines of 8,190 bytes; a next link that would be longer goes without the position.
+# gunicorn accepts request lines of 8,190 bytes; a longer next link omits the position.
 LONGEST_QUERY = 8000
-SAFE_IN_QUERY = "%=!$'()*+,;:@/?-._~"  # RFC 3986; what else is there is escaped
-CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
-HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+SAFE_IN_QUERY = "%=!$'()*+,;:@/?-._~"  # RFC 3986
 
 v1 = Blueprint("v1", __name__)
 
 
 @v1.get("/")
 def list_images_at_root():
-    """The same; a browser is shown to the pages."""
-    response = ui.redirect_browser()
-    if response is None:
-        response = answer_page("brief")
-        response.headers.append(("Vary", "Accept"))
-    return response
+    """List images, or redirect a browser to the pages."""
+    return ui.redirect_browser() or respond_page("brief", [("Vary", "Accept")])
 
 
 @v1.get("/images")
 def list_images():
-    """Six fields of each image on a page."""
-    return answer_page("brief")
+    """List six fields of each image."""
+    return respond_page("brief")
 
 
 @v1.get("/images/detail")
 def list_images_in_detail():
-    """The full record of each image on a page."""
-    asked = request._get_current_object()
-    return answer_page(pages.content_for(asked.context, asked.settings.api))
+    """List the full record of each image."""
+    return respond_page(pages.content_for(request.context, request.settings.api))
 
 
 @v1.get("/images/<image_id:image_id>")
 def show_image(image_id):
-    """One record, also in HTTP headers."""
-    asked = request._get_current_object()
-    shown = pages.show(image_id, asked.context)
-    tag, record = pages.rendered(shown, asked.context, asked.settings.api)
+    """Return the record of an image, also as x-image-meta headers."""
+    shown = pages.show(image_id, request.context)
+    tag, record = pages.rendered(shown, request.context, request.settings.api)
     etag = ("ETag", f'"{tag}"')
-    # To look first saves 3 µs of Werkzeug's parsing of nothing.
-    if "HTTP_IF_NONE_MATCH" in asked.environ and asked.if_none_match.contains_weak(tag):
-        return Answer(b"", 304, [etag])
-    return answer(b'{"image":%b}' % record, [etag], prepared=image_headers(orjson.loads(record)))
+    if request.if_none_match.contains_weak(tag):
+        return no_content(304, [etag])
+    return respond(b'{"image":%b}' % record, [etag], last_headers=image_headers(orjson.loads(record)))
 
 
 @v1.post("/images")
@@ -93,36 +79,36 @@ def create_image():
     request.context.require_may_create()
     values = request.bodies.parse_create(read_json(), request.context)
     row = Image.register(values, request.context, request.settings.api)
-    return answer_record(row, [("Location", f"/images/{row['id']}")])
+    return respond_record(row, [("Location", f"/images/{row['id']}")])
 
 
 @v1.put("/images/<image_id:image_id>")
 def update_image(image_id):
-    """Change what is named, leave the rest as it was."""
+    """Change the named fields of an image and keep the rest."""
     Image.require_changeable(image_id, request.context)
     changes, from_state = request.bodies.parse_update(read_json(), request.context)
     purges = request.headers.get(PURGE_HEADER, "").strip().lower() in ("true", "1", "yes")
     options = {"purges_properties": purges, "from_state": from_state, "tags": matching_tags()}
-    return answer_record(Image.change(image_id, changes, request.context, api=request.settings.api, **options))
+    return respond_record(Image.change(image_id, changes, request.context, api=request.settings.api, **options))
 
 
 @v1.delete("/images/<image_id:image_id>")
 def delete_image(image_id):
-    """Mark it deleted."""
-    return answer_record(Image.remove(image_id, request.context, request.settings.api, matching_tags()))
+    """Mark an image deleted."""
+    return respond_record(Image.remove(image_id, request.context, request.settings.api, matching_tags()))
 
 
 @v1.get("/images/<image_id:image_id>/members")
 def list_members(image_id):
-    """Whom it is shared with, as far as the caller may know."""
+    """List the members of an image that the caller may see."""
     members = Member.list_of(image_id, request.context)
     entries = [{"member_id": member, "can_share": can_share} for member, can_share in members]
-    return answer(orjson.dumps({"members": entries}))
+    return respond_json({"members": entries})
 
 
 @v1.put("/images/<image_id:image_id>/members")
 def replace_members(image_id):
-    """Make the named ones all there are."""
+    """Replace the member list of an image."""
     Member.require_shareable(image_id, request.context)
     memberships = schemas.parse_memberships(read_json())
     Member.replace_all(image_id, memberships, request.context, request.settings.api)
@@ -131,7 +117,7 @@ def replace_members(image_id):
 
 @v1.put("/images/<image_id:image_id>/members/<member_id:member_id>", provide_automatic_options=False)
 def put_member(image_id, member_id):
-    """Share it with one more, or change whether that one may share it on."""
+    """Add a member, or change whether the member can share the image."""
     Member.require_shareable(image_id, request.context)
     require_readable_path()
     body = read_json(is_required=False)
@@ -142,7 +128,7 @@ def put_member(image_id, member_id):
 
 @v1.delete("/images/<image_id:image_id>/members/<member_id:member_id>", provide_automatic_options=False)
 def remove_member(image_id, member_id):
-    """Share it with one less."""
+    """Remove a member from an image."""
     Member.require_shareable(image_id, request.context)
     require_readable_path()
     Member.remove(image_id, member_id, request.context, request.settings.api)
@@ -151,50 +137,52 @@ def remove_member(image_id, member_id):
 
 @v1.get("/shared-images/<member_id:member_id>")
 def list_shared_images(member_id):
-    """What is shared with a member, as far as the caller may know."""
+    """List the images shared with a member that the caller may see."""
     require_readable_path()
     entries = Member.shared_with(member_id, request.context)
     shared_images = [{"image_id": image_id, "can_share": can_share} for image_id, can_share in entries]
-    return answer(orjson.dumps({"shared_images": shared_images}))
+    return respond_json({"shared_images": shared_images})
 
 
 @v1.post("/images/<image_id:image_id>/undelete")
 def undelete_image(image_id):
-    """Take back that it was deleted."""
+    """Undelete an image."""
     Image.require_changeable(image_id, request.context)
     request.context.require_admin()
     read_json(is_required=False)
-    return answer_record(Image.restore(image_id, request.context, request.settings.api, matching_tags()))
+    return respond_record(Image.restore(image_id, request.context, request.settings.api, matching_tags()))
 
 
 @v1.get("/images/<image_id:image_id>/history")
 def show_history(image_id):
-    """What was changed of it, when and by whom."""
-    return answer(orjson.dumps({"history": Image.history_of(image_id, request.context)}))
+    """List the changes of an image."""
+    return respond_json({"history": Image.history_of(image_id, request.context)})
 
 
 class ImageIdConverter(BaseConverter):
-    """A uuid in any spelling, to its canonical one. Another text is an image that does not exist."""
+    """URL converter of image ids: any spelling of a UUID to its canonical one, other text to ""."""
 
     regex = "(?!detail$)[^/]+"  # GET /images/detail is a path of its own
     part_isolating = True
 
     def to_python(self, value):
+        """Return the canonical UUID, or "", which no image has."""
         return schemas.canonical_uuid(value) or ""
 
 
 class MemberIdConverter(BaseConverter):
-    """Any text, slashes included, but for one at the end: that makes no other page."""
+    """URL converter of member ids: any text with slashes, without one trailing slash."""
 
     regex = "(?s:.+)"
     part_isolating = False
 
     def to_python(self, value):
+        """Return the member id."""
         return value.removesuffix("/")
 
 
-class Unreadable:
-    """Settings that are wrong: a command that needs none works, and any other says why as soon as it asks for one."""
+class InvalidSettings:
+    """Settings with an error, for commands: reading a section raises it, so that ``--help`` still works."""
 
     def __init__(self, error):
         self.error = error
@@ -204,7 +192,7 @@ class Unreadable:
 
 
 class Commands(AppGroup):
-    """What ``flask --app registry`` offers, imported when somebody asks: a worker does without (45 ms, 2 MB)."""
+    """Commands of ``flask --app registry``, imported on first use: workers need none (45 ms, 2 MB)."""
 
     def __init__(self, name):
         super().__init__(name)
@@ -212,31 +200,35 @@ class Commands(AppGroup):
 
     @cached_property
     def commands(self):
+        """Return {name: command}."""
         from cli import COMMANDS
 
         return {command.name: command for command in COMMANDS}
 
 
 def create_app(settings: Settings | None = None, read: Callable[[], Settings] = read_settings) -> Application:
-    """The application, by ``settings`` or by what ``read`` finds; opens no file.
+    """Return the WSGI application for ``settings``, or for those that ``read`` returns.
 
-    Raises StartupError, but for commands: then it has nothing else.
+    Opens no file. For command-line use, invalid settings give an application that has only commands.
+
+    Raises: StartupError for invalid settings.
     """
     try:
         settings = settings or read()
     except StartupError as error:
-        if not is_for_commands():
+        if not is_command_lookup():
             raise
-        return command_app(Unreadable(error))
-    return whole_app(settings)
+        return create_command_app(InvalidSettings(error))
+    return create_full_app(settings)
 
 
-def whole_app(settings):
+def create_full_app(settings):
+    """Return the application with all routes."""
     engine.open_database(settings.database)
     host = development_host()
     if host is not None:
         startup_checks.require_closed_host(settings.auth, host)
-        startup_checks.require_repeats_told(settings.auth, "flask run")
+        startup_checks.require_duplicates_reported(settings.auth, "flask run")
         migrations.prepare(settings.database)
     app = Application("registry", settings, auth.find_bearer)
     app.url_map.converters |= {"image_id": ImageIdConverter, "member_id": MemberIdConverter}
@@ -253,13 +245,14 @@ def whole_app(settings):
     return app
 
 
-def is_for_commands():
-    """Whether a command is looked for, and not yet run."""
+def is_command_lookup():
+    """Return whether Flask's command line is looking up a command, before running it."""
     command = click.get_current_context(silent=True)
     return command is not None and command.parent is None
 
 
-def command_app(settings):
+def create_command_app(settings):
+    """Return an application without routes, for commands."""
     app = Flask("registry", static_folder=None)
     app.settings = settings
     app.cli = Commands(app.name)
@@ -267,95 +260,72 @@ def command_app(settings):
 
 
 def development_host():
-    """What ``flask run`` listens on, or None: gunicorn's hook sees to host and database before its workers start."""
+    """Return the host of ``flask run``, or None elsewhere.
+
+    Under gunicorn, ``gunicorn.conf.py`` checks host and database before the workers start.
+    """
     command = click.get_current_context(silent=True)
     return command.params["host"] if command is not None and command.info_name == "run" else None
 
 
-def answer_page(content):
-    """A page of images, and the Link to the next: it carries where the last one stood, should that change or go."""
-    asked = request._get_current_object()
-    query = parameters.parse_list_query(asked.query_string, asked.context.is_admin, asked.settings.api)
-    images, position = pages.list_page(query, asked.context, content)
-    headers = [("Link", next_link(asked, query, position))] if position else []
-    if query.is_counted:
-        headers.append(count_header(pages.count_images(query, asked.context)))
-    return answer(b'{"images":[%b]}' % images, headers)
+def respond_page(content, headers=()):
+    """Return a page of images with a Link to the next page, and their count if requested.
 
-
-def count_header(count):
-    """A number that clients can rely on, or another header where counting ended early."""
-    if count > pages.MOST_COUNTED:
-        return "X-Total-Count-At-Least", str(pages.MOST_COUNTED)
-    return "X-Total-Count", str(count)
-
-
-def answer_record(row, headers=()):
-    """The record that a write returned."""
-    columns = {name: row[name] for name in ("owner", "revision", "nonce")}
-    documents = {name: row[name].encode() for name in ("document", "location_document")}
-    tag, record = pages.rendered(pages.Shown(**documents, **columns), request.context, request.settings.api)
-    return answer(b'{"image":%b}' % record, [("ETag", f'"{tag}"'), *headers])
-
-
-def image_headers(image):
-    """[(name, value)] of the fields and properties, such that no content can break the response."""
-    named = {}
-    for name, value in image["properties"].items():
-        if header := property_header(name):
-            named.setdefault(header, value)
-    properties = header_values(list(named.items())[:MOST_PROPERTY_HEADERS])
-    room = MOST_PROPERTY_HEADER_BYTES
-    for place, (name, value) in enumerate(properties):
-        room -= len(name) + len(value) + len(": \r\n")
-        if room < 0:
-            properties = properties[:place]
-            break
-    return header_values([(name, image[field]) for field, name in FIELD_HEADERS]) + properties
-
-
-@lru_cache(maxsize=1024)
-def property_header(name):
-    """The header of a property, or None where no header can have its name; images share few names."""
-    return f"x-image-meta-property-{name.lower()}" if HEADER_NAME.fullmatch(name) else None
-
-
-def header_values(headers):
-    """Null is empty, text is UTF-8 (its bytes as Latin-1, as PEP 3333 wants them), control characters are spaces.
-
-    Nearly all are plain: to look at all of them at once costs 5 µs less than to look at each.
+    The link carries the position of the last image, which may change or go before the next request.
     """
-    headers = [(name, "" if value is None else str(value)) for name, value in headers]
-    text = "".join([value for _, value in headers])
-    if text.isascii() and text.isprintable():
-        return headers
-    return [(name, CONTROL_CHARACTERS.sub(" ", value).encode().decode("latin-1")) for name, value in headers]
+    query = parameters.parse_list_query(request.query_string, request.context.is_admin, request.settings.api)
+    images, position = pages.list_page(query, request.context, content)
+    link = []
+    if position:
+        link = [("Link", next_link(position[-1], parameters.position_text(query.sort_key, position)))]
+    count = [count_header(pages.count_images(query, request.context))] if query.is_counted else []
+    response = respond(b'{"images":[%b]}' % images, [*link, *count])
+    response.headers.extend(headers)
+    return response
 
 
-def next_link(asked, query, position):
-    """``position`` ends in the image's id."""
-    marker = f"{kept_parts(asked.query_string)}marker={position[-1]}"
-    query_string = f"{marker}&position={parameters.position_text(query.sort_key, position)}"
-    if len(query_string) > LONGEST_QUERY:
-        query_string = marker
-    return f'<{asked.script_root}{asked.path}?{query_string}>; rel="next"'
+def next_link(marker, position):
+    """Return the Link header of the page after ``marker``; ``position`` is its encoded place."""
+    by_marker = f"{kept_parameters(request.query_string)}marker={marker}"
+    parameters = f"{by_marker}&position={position}"
+    if len(parameters) > LONGEST_QUERY:
+        parameters = by_marker
+    return f'<{request.script_root}{request.path}?{parameters}>; rel="next"'
 
 
 @lru_cache(maxsize=512)
-def kept_parts(query_string):
-    """The query as the client wrote it, but for its place in the list."""
+def kept_parameters(query_string):
+    """Return the query as the client wrote it, without marker and position."""
     named = [(unquote_plus(part.partition("=")[0]), part) for part in query_string.decode("latin-1").split("&")]
     kept = [part for name, part in named if part and name not in ("marker", "position")]
     return "".join(f"{quote(part, safe=SAFE_IN_QUERY, encoding='latin-1')}&" for part in kept)
 
 
+def count_header(count):
+    """Return the header of an exact count, or of a lower bound beyond MOST_COUNTED."""
+    if count > pages.MOST_COUNTED:
+        return "X-Total-Count-At-Least", str(pages.MOST_COUNTED)
+    return "X-Total-Count", str(count)
+
+
+def respond_record(row, headers=()):
+    """Return the record that a write returned, with its ETag."""
+    columns = {name: row[name] for name in ("owner", "revision", "nonce")}
+    documents = {name: row[name].encode() for name in ("document", "location_document")}
+    tag, record = pages.rendered(pages.Shown(**documents, **columns), request.context, request.settings.api)
+    return respond(b'{"image":%b}' % record, [("ETag", f'"{tag}"'), *headers])
+
+
 def matching_tags():
-    """The ETags of If-Match, or None where it is not sent."""
+    """Return the ETags of If-Match, or None without that header."""
     return request.if_match if "If-Match" in request.headers else None
 
 
 def require_readable_path():
-    """Werkzeug puts U+FFFD for bytes that are not UTF-8, and that could name another member. Raises Invalid."""
+    """Raise Invalid for a path that is not UTF-8.
+
+    Werkzeug decodes such bytes as U+FFFD, which could name another member.
+    """
     try:
         request.environ["PATH_INFO"].encode("latin-1").decode()
     except UnicodeDecodeError:

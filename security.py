@@ -1,4 +1,4 @@
-"""What a web page in somebody's browser may do: by the Host, Origin and Sec-Fetch-Site of a request."""
+"""Host validation (DNS rebinding), same-origin writes (CSRF), CORS and security headers."""
 
 import ipaddress
 import re
@@ -11,21 +11,23 @@ HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{0,5})?", re.IGNORECA
 AUTHORITY = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.IGNORECASE | re.ASCII)
 LONGEST_HOST = 270
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
-OTHER_MACHINE = "Everybody is an admin here ([auth] flavor = none), so only this machine may ask: set flavor, or, "
-OTHER_MACHINE += "where nobody else reaches this network, [auth] allow_open_network = true."
+OTHER_MACHINE = (
+    "Requests from other machines are refused, because [auth] flavor = none makes every caller an admin: set flavor, "
+    "or, on a network that nobody else reaches, [auth] allow_open_network = true."
+)
 READS = ("GET", "HEAD", "OPTIONS")
-OWN_PAGES = (None, "none", "same-origin")
+SAME_ORIGIN = (None, "none", "same-origin")  # values of Sec-Fetch-Site
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1"))
-WILDCARDS = ("0.0.0.0", "::", "*", "")  # noqa: S104 (nothing is bound to them)
+WILDCARDS = ("0.0.0.0", "::", "*", "")  # noqa: S104 (compared, not bound)
 
-# Answers are data for whoever asked, never a page, a script or a frame; a cache asks again, with the ETag.
+# Responses are data, never a page, script or frame; caches revalidate with the ETag.
 SAFE_HEADERS = (
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "no-referrer"),
     ("Cache-Control", "private, no-cache"),
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
 )
-# What a page of an allowed origin may send and see; never with a browser's own credentials.
+# CORS: request headers that a page of an allowed origin may send; never the browser's own credentials.
 PURGE_HEADER = "X-Glance-Registry-Purge-Props"
 SENT_HEADERS = (
     f"Authorization, Content-Type, If-Match, If-None-Match, X-Auth-Token, {PURGE_HEADER}, X-Openstack-Request-Id"
@@ -37,12 +39,12 @@ PREFLIGHT_HEADERS = (
 )
 
 
-class Guard:
-    """The rules of one configuration.
+class RequestGuard:
+    """Allowlists of hosts and origins, from one configuration.
 
-    The Host counts where a connection alone makes somebody: a page of evil.example whose name an attacker's DNS turns
-    to 127.0.0.1 is, to the browser, at home here, and sends what headers it likes, an identity's too. A token it does
-    not have. With flavor none the peer counts as well: who starts the server may have bound it to anything.
+    The Host is validated where a connection alone gives rights (flavors ``none`` and ``trusted-auth``): by DNS
+    rebinding, a page of evil.example can resolve its name to 127.0.0.1 and send any header, but no token. With flavor
+    ``none`` the peer's address is checked too, because the server may be bound to any address.
     """
 
     def __init__(self, settings):
@@ -56,45 +58,57 @@ class Guard:
         self.is_trusted = lru_cache(maxsize=256)(lambda host: is_trusted_host(host, names))
 
     def require_allowed(self, environ):
-        """Raises Invalid for a Host that is not ours, Forbidden for a write that another site's page sends, and for
-        who comes from another machine where everybody is an admin."""
+        """Raise an error for a request that the configuration does not allow.
+
+        Raises: Invalid for an unknown Host; Forbidden for a cross-site write, and for a peer on another machine if
+        every caller is an admin.
+        """
         if self.is_closed and not self.is_local(environ.get("REMOTE_ADDR")):
             raise Forbidden(OTHER_MACHINE)
         if self.is_host_checked:
             self.require_host(environ)
         if environ["REQUEST_METHOD"] not in READS:
-            self.require_own_page(environ)
+            self.require_same_origin(environ)
 
     def require_host(self, environ):
-        """No browser leaves the Host out, and HTTP/1.0 may; a target with a host of its own must be right too."""
+        """Raise Invalid unless Host, and the host of an absolute target, are known.
+
+        HTTP/1.0 may omit the Host; no browser does.
+        """
         host = environ.get("HTTP_HOST")
         is_right = environ.get("SERVER_PROTOCOL") == "HTTP/1.0" if host is None else self.is_known(host)
         target = environ.get("RAW_URI", "/")
         if target[:1] != "/" and (authority := AUTHORITY.match(target)):
             is_right = is_right and self.is_known(authority[1])
         if not is_right:
-            message = "Must be localhost, 127.0.0.1, [::1], or a name in [server] trusted_hosts, and any port."
+            message = "Must be localhost, 127.0.0.1, [::1] or a name in [server] trusted_hosts, with any port."
             raise Invalid({"Host": [message]})
 
     def is_known(self, host):
+        """Return whether a Host is on the allowlist."""
         return len(host) <= LONGEST_HOST and self.is_trusted(host)
 
-    def require_own_page(self, environ):
+    def require_same_origin(self, environ):
+        """Raise Forbidden for a write that a page of another, not allowed origin sends (CSRF)."""
         origin = environ.get("HTTP_ORIGIN")
         if origin is not None and origin.lower() in self.origins:
             return
-        if environ.get("HTTP_SEC_FETCH_SITE") not in OWN_PAGES:
-            raise Forbidden("A web page of another site sends this: name its origin in [server] allowed_origins.")
-        if origin is not None and not is_own(origin, environ):
-            raise Forbidden("The Origin is not this registry's own: name it in [server] allowed_origins.")
+        if environ.get("HTTP_SEC_FETCH_SITE") not in SAME_ORIGIN:
+            raise Forbidden("A web page of another site sent this request: add its origin to [server] allowed_origins.")
+        if origin is not None and not is_same_origin(origin, environ):
+            raise Forbidden("The Origin is not this registry: add it to [server] allowed_origins.")
 
     def is_preflight(self, environ):
-        """Whether an allowed origin's browser asks beforehand: every path answers that, also one without OPTIONS."""
-        is_asked = environ["REQUEST_METHOD"] == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
-        return is_asked and environ.get("HTTP_ORIGIN", "").lower() in self.origins
+        """Return whether this is a CORS preflight of an allowed origin; every path answers it."""
+        if not self.origins or environ["REQUEST_METHOD"] != "OPTIONS":
+            return False
+        is_allowed = environ.get("HTTP_ORIGIN", "").lower() in self.origins
+        return is_allowed and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
 
-    def sharing_headers(self, environ):
-        """[(name, value)] where some origin is allowed: for its browser (CORS), and for caches."""
+    def cors_headers(self, environ):
+        """Return the CORS headers of a response as [(name, value)]; none without allowed origins."""
+        if not self.origins:
+            return []
         headers, origin = [("Vary", "Origin")], environ.get("HTTP_ORIGIN", "")
         if origin.lower() in self.origins:
             headers += [("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", "*")]
@@ -104,7 +118,10 @@ class Guard:
 
 
 def is_trusted_host(host, names):
-    """Whether a Host is this machine's own, or one of ``names``, with any port. A dot at its end changes nothing."""
+    """Return whether a Host is this machine or one of ``names``, with any port.
+
+    A trailing dot is ignored.
+    """
     parts = HOST.fullmatch(host)
     if parts is None:
         return False
@@ -113,6 +130,7 @@ def is_trusted_host(host, names):
 
 
 def is_loopback(name):
+    """Return whether a name is a loopback address."""
     try:
         address = ipaddress.ip_address(name)
     except ValueError:
@@ -120,9 +138,12 @@ def is_loopback(name):
     return address.is_loopback if address.version == 4 else address == ipaddress.IPv6Address("::1")
 
 
-def is_own(origin, environ):
-    """Whether an Origin is the Host asked; https also where a proxy in front has taken TLS off."""
-    scheme, _, place = origin.lower().partition("://")
+def is_same_origin(origin, environ):
+    """Return whether an Origin is the Host of the request.
+
+    An https origin counts over http too: a proxy may terminate TLS.
+    """
+    scheme, _, authority = origin.lower().partition("://")
     schemes = ("https",) if environ["wsgi.url_scheme"] == "https" else ("http", "https")
     port, host = DEFAULT_PORTS.get(scheme, ""), environ.get("HTTP_HOST", "").lower()
-    return scheme in schemes and place != "" and place.removesuffix(port) == host.removesuffix(port)
+    return scheme in schemes and authority != "" and authority.removesuffix(port) == host.removesuffix(port)

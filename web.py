@@ -1,225 +1,185 @@
-"""HTTP beneath the routes: requests read, answers written, errors told."""
+"""HTTP below the routes: requests, responses, record headers, links and error handlers."""
 
 import json
 import logging
-import os
 import re
 import time
+import uuid
 from contextlib import suppress
 from http import HTTPStatus
+from itertools import accumulate
 
 import orjson
-from flask import Flask, Request, Response, current_app, request, request_tearing_down
-from flask.sessions import SessionInterface
+from flask import Flask, Request, Response, current_app, request
 from werkzeug.exceptions import MethodNotAllowed
 from werkzeug.http import HTTP_STATUS_CODES
-from werkzeug.routing import MapAdapter
 
 import schemas
 from auth import ANONYMOUS, identify
 from errors import Invalid, RequestTimeout, TooLarge, UnsupportedMediaType
-from security import SAFE_HEADERS, Guard
+from security import SAFE_HEADERS, RequestGuard
+from storage.documents import DOCUMENT_FIELDS
 
-# So much of a refused body is thrown away, so that its sender reads the answer; after more the connection closes.
+# Up to this much of a refused body is read, so that its sender gets the response; then the connection closes.
 DRAINED_BYTES = 8 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
-DEEPEST = 100
+DEEPEST_NESTING = 100
 TOO_DEEP = object()
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
-# RFC 9110 wants a challenge with every 401; where a proxy authenticates there is no scheme to try.
+# RFC 9110 requires a challenge with every 401; where a proxy authenticates there is no standard scheme.
 CHALLENGES = {
     "none": 'none realm="image registry"',
     "trusted-auth": 'trusted-auth realm="image registry"',
     "token": 'Bearer realm="image registry"',
 }
 REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-CONVERTED = re.compile(r"<(?:\w+:)?(\w+)>")
+CONVERTER = re.compile(r"<(?:\w+:)?(\w+)>")
 UNMATCHED = "unmatched"
-CANONICAL_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+FIELD_HEADERS = [(name, f"x-image-meta-{name}") for name in (*DOCUMENT_FIELDS, "location")]
+# Python's http.client reads at most 100 header lines; about 32 are not properties.
+MOST_PROPERTY_HEADERS = 64
+MOST_PROPERTY_HEADER_BYTES = 16 * 1024
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
-STATUSES = {status: f"{status} {phrase.upper()}" for status, phrase in HTTP_STATUS_CODES.items()}
-# Of a uuid4's bits those that are random, and those that say what it is.
-RANDOM_BITS, UUID4_BITS = ((1 << 128) - 1) ^ (0xF << 76) ^ (3 << 62), (4 << 76) | (2 << 62)
+STATUS_LINES = {status: f"{status} {phrase.upper()}" for status, phrase in HTTP_STATUS_CODES.items()}
 
 logger = logging.getLogger("registry")
 
 
-class AskedRequest(Request):
-    """A request, and who asks."""
+class RegistryRequest(Request):
+    """Request with its caller, settings and body schemas."""
 
     context = ANONYMOUS
     request_id = ""
     settings = None
     bodies = None
-    taken = 0  # bytes of the body that were read
-    began = 0.0
+    bytes_read = 0  # of the body
+
+    def __init__(self, environ, *args, **options):
+        super().__init__(environ, *args, **options)
+        self.began = time.perf_counter()
 
 
 class JSONResponse(Response):
-    """What Flask answers by itself: OPTIONS."""
+    """JSON response; ``last_headers`` follow those that every response gets."""
 
     default_mimetype = "application/json"
     automatically_set_content_length = False
-
-    def get_wsgi_response(self, environ):
-        content, status, headers = super().get_wsgi_response(environ)
-        return content, status, [*headers, *SAFE_HEADERS]
+    last_headers = SAFE_HEADERS
 
 
-class Answer:
-    """What we answer: bytes, and (name, value) of headers, which go out unchecked: no content can break a response.
+class BytesResponse:
+    """Response of prepared bytes and headers, as a WSGI application.
 
-    Werkzeug's Response costs 10 µs more, for objects of its headers, length and type that nobody looks at; and it would
-    check and copy an image's 30 headers, for more than it costs to read the image.
+    Werkzeug's Response takes 65 µs more to build and copy its headers (docs/decisions.md).
     """
 
-    safe_headers = SAFE_HEADERS
-
-    def __init__(self, content, status, headers, prepared=()):
-        self.content, self.status_code, self.headers, self.prepared = content, status, headers, prepared
+    def __init__(self, content, status, headers, last_headers=SAFE_HEADERS):
+        self.content, self.status_code, self.headers = content, status, headers
+        self.last_headers = last_headers
+        self.content_length = len(content)
 
     def __call__(self, environ, start_response):
-        start_response(STATUSES[self.status_code], [*self.headers, *self.prepared, *self.safe_headers])
+        """Send the response; HEAD gets no body."""
+        start_response(STATUS_LINES[self.status_code], self.headers)
         return (self.content,) if self.content and environ["REQUEST_METHOD"] != "HEAD" else ()
 
 
-class KnownRoutes(MapAdapter):
-    """Werkzeug's router, which remembers: its search costs 8 µs, a tenth of a request."""
-
-    known = None  # (method, path, of which an image's id at the end is left out) → (rule, name of the id or None)
-
-    def match(self, path_info=None, method=None, return_rule=False, **options):
-        if path_info is not None or method is not None or not return_rule or options:
-            return super().match(path_info, method, return_rule, **options)
-        start, _, last = self.path_info.rpartition("/")
-        is_id = CANONICAL_ID.fullmatch(last) is not None
-        key = (self.default_method, start if is_id else self.path_info, is_id)
-        found = self.known.get(key)
-        if found is not None:
-            rule, name = found
-            return rule, {name: last} if is_id else {}
-        rule, arguments = super().match(return_rule=True)
-        # So a path stands for all of its kind: without arguments itself, or the id is all that the rule takes.
-        if arguments == {} and not is_id:
-            self.known[key] = rule, None
-        elif is_id and [*arguments.values()] == [last]:
-            self.known[key] = rule, *arguments
-        return rule, arguments
-
-
-class NoSession(SessionInterface):
-    def open_session(self, app, request):
-        return None
-
-    def make_null_session(self, app):
-        return None
-
-    def is_null_session(self, obj):
-        return True
-
-
 class Application(Flask):
-    """Flask, which asks who is asking before each request, and does without what this service has no use for."""
+    """Flask application of the registry: settings, identity and security checks of each request."""
 
-    request_class = AskedRequest
+    request_class = RegistryRequest
     response_class = JSONResponse
-    session_interface = NoSession()
 
     def __init__(self, name, settings, find_bearer):
         super().__init__(name, static_folder=None)
         self.settings = settings
         self.find_bearer = find_bearer
-        self.identifiers = {}  # blueprint → function of a request that says who asks, where that is not by headers
-        self.hostless = frozenset()  # blueprints that answer whatever the Host
-        self.begin_serving = None  # a function of the worker's board and slot; returns what is to be called at times
-        self.observe = None  # a function of a request and its answer, while it serves
+        self.identifiers = {}  # blueprint → function (request) → Context, in place of ``identify``
+        self.hostless = frozenset()  # blueprints without Host validation
+        self.begin_serving = None  # function (counters, slot) → function to call periodically
         self.bodies = schemas.ImageBodies(settings.api)
-        self.guard = Guard(settings)
-        self.known_routes = {}
+        self.request_guard = RequestGuard(settings)
         self.url_map.strict_slashes = False
         self.url_map.merge_slashes = False
-
-    def ensure_sync(self, func):
-        """No view is asynchronous; to look would cost a twentieth of a request."""
-        return func
+        self.before_request(self.admit_request)
+        self.after_request(self.complete_response)
 
     def create_url_adapter(self, request):
-        """The path alone finds a route; Werkzeug looks at the Host too, for 13 µs, and refuses a long label."""
+        """Return the URL adapter of a request; routes do not depend on the Host.
+
+        Flask's own adapter answers 400 to a Host with an empty or overlong label, before Host validation.
+        """
         if request is None:
             return super().create_url_adapter(None)
-        adapter = KnownRoutes(self.url_map, "localhost", request.root_path, "", "http", request.path, request.method)
-        adapter.known = self.known_routes
-        return adapter
+        return self.url_map.bind("localhost", request.root_path, path_info=request.path, default_method=request.method)
 
     def make_response(self, rv):
-        return rv if isinstance(rv, Answer) else super().make_response(rv)
+        """Return the response of a view; a BytesResponse is complete."""
+        return rv if isinstance(rv, BytesResponse) else super().make_response(rv)
 
-    def do_teardown_request(self, exc=None):
-        """Nothing is registered for it; to go through what could be costs 2 µs."""
-        if self.teardown_request_funcs or request_tearing_down.receivers:
-            super().do_teardown_request(exc)
+    def ensure_sync(self, func):
+        """Return a view unchanged, since none is asynchronous; Flask documents this override."""
+        return func
 
-    def preprocess_request(self):
-        asked = request._get_current_object()
-        asked.began = time.perf_counter()
-        environ, blueprint = asked.environ, asked.blueprint
-        given = environ.get("HTTP_X_OPENSTACK_REQUEST_ID")
-        asked.request_id = given if given and REQUEST_ID.fullmatch(given) else new_request_id()
-        asked.settings, asked.bodies = self.settings, self.bodies
+    def admit_request(self):
+        """Set request id and caller, after the security checks."""
+        current = request._get_current_object()
+        environ, blueprint = current.environ, current.blueprint
+        given = environ.get("HTTP_X_OPENSTACK_REQUEST_ID", "")
+        current.request_id = given if REQUEST_ID.fullmatch(given) else f"req-{uuid.uuid4()}"
+        current.settings, current.bodies = self.settings, self.bodies
         if blueprint not in self.hostless:
-            self.guard.require_allowed(environ)
-        if self.guard.origins and self.guard.is_preflight(environ):
+            self.request_guard.require_allowed(environ)
+        if self.request_guard.is_preflight(environ):
             return no_content()
-        if asked.method != "OPTIONS":
-            identify_caller = self.identifiers.get(blueprint, self.identify)
-            asked.context = identify_caller(asked)
-        return super().preprocess_request() if self.before_request_funcs else None
+        if current.method != "OPTIONS":
+            current.context = self.identifiers.get(blueprint, self.identify)(current)
+        return None
 
-    def identify(self, asked):
-        return identify(asked.environ, self.settings.auth, self.find_bearer)
+    def identify(self, request):
+        """Return the Context of a request by its headers."""
+        return identify(request.environ, self.settings.auth, self.find_bearer)
 
-    def process_response(self, response):
-        asked = request._get_current_object()
-        if has_body(asked):
+    def complete_response(self, response):
+        """Drain the rest of the body, and add request id, CORS and security headers."""
+        current = request._get_current_object()
+        if has_body(current):
             drain_body()
-        response.headers.extend([("X-Openstack-Request-Id", asked.request_id)])
-        if self.guard.origins:
-            response.headers.extend(self.guard.sharing_headers(asked.environ))
-        if self.after_request_funcs:
-            response = super().process_response(response)
-        if self.observe is not None:
-            self.observe(asked, response)
+        response.headers.extend([("X-Openstack-Request-Id", current.request_id)])
+        if self.request_guard.origins:
+            response.headers.extend(self.request_guard.cors_headers(current.environ))
+        response.headers.extend(response.last_headers)
         return response
 
 
-def new_request_id():
-    """Like f"req-{uuid.uuid4()}", for half of its 3 µs."""
-    text = f"{(int.from_bytes(os.urandom(16), 'big') & RANDOM_BITS) | UUID4_BITS:032x}"
-    return f"req-{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def answer(content, headers=(), status=200, prepared=(), content_type="application/json"):
-    """JSON in bytes; ``headers`` come before what describes it, ``prepared`` after all but the safe ones."""
+def respond(content, headers=(), status=200, last_headers=(), content_type="application/json"):
+    """Return a response with a body of bytes; ``last_headers`` come before the security headers."""
     described = [*headers, ("Content-Type", content_type), ("Content-Length", str(len(content)))]
-    return Answer(content, status, described, prepared)
+    return BytesResponse(content, status, described, (*last_headers, *SAFE_HEADERS))
 
 
-def answer_json(content, status=200):
-    return answer(orjson.dumps(content), status=status)
+def respond_json(value, status=200):
+    """Return a response with ``value`` as JSON."""
+    return respond(orjson.dumps(value), status=status)
 
 
-def no_content():
-    return Answer(b"", 204, [])
+def no_content(status=204, headers=()):
+    """Return a response without a body."""
+    return BytesResponse(b"", status, [*headers])
 
 
-def has_body(asked):
-    return asked.environ.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in asked.environ
+def has_body(request):
+    """Return whether a request announces a body."""
+    environ = request.environ
+    return environ.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ
 
 
 def read_json(is_required=True):
-    """The request's JSON object, or None where there is no body and none needed.
+    """Return the request's JSON object, or None if it has no body and needs none.
 
-    Raises UnsupportedMediaType, TooLarge, Invalid.
+    Raises: UnsupportedMediaType, TooLarge, Invalid.
     """
     if not (is_required or has_body(request)):
         return None
@@ -232,133 +192,163 @@ def read_json(is_required=True):
 
 
 def read_chunks(most):
-    """The body, up to ``most`` bytes of it, those read before included.
+    """Yield the body in chunks, until ``most`` bytes of the request were read.
 
-    Raises Invalid where it breaks off, RequestTimeout where the worker's deadline for it passes.
+    Raises: Invalid for an incomplete body; RequestTimeout at the worker's deadline.
     """
-    asked = request._get_current_object()
     try:
-        while asked.taken < most and (chunk := asked.stream.read(min(most - asked.taken, CHUNK_BYTES))):
-            asked.taken += len(chunk)
+        while request.bytes_read < most:
+            chunk = request.stream.read(min(most - request.bytes_read, CHUNK_BYTES))
+            if not chunk:
+                return
+            request.bytes_read += len(chunk)
             yield chunk
     except RequestTimeout:
         raise
-    except Exception:  # whatever the server's reader has for malformed chunks and for clients that go
-        raise invalid_body("Must arrive whole; this one breaks off, or its chunks are malformed.") from None
+    except Exception:  # gunicorn's reader raises several types for malformed chunks and closed connections
+        raise invalid_body("Must be complete; the connection broke off, or a chunk is malformed.") from None
 
 
 def drain_body():
-    """Throw away what was not read of the body, so that its sender comes to read the answer."""
+    """Read and discard the rest of the body, so that its sender reads the response."""
     with suppress(Invalid, RequestTimeout):
         for _ in read_chunks(DRAINED_BYTES):
             pass
 
 
 def require_json_type():
-    """A PUT without type is taken as JSON, as clients of the time send it; a web page cannot PUT unasked."""
-    content_type, encoding = (
-        request.headers.get("Content-Type", ""),
-        request.headers.get("Content-Encoding", "identity"),
-    )
+    """Raise UnsupportedMediaType unless the body is declared as JSON in UTF-8.
+
+    A PUT may omit Content-Type, as early clients do; a web page cannot send a PUT without CORS.
+    """
+    content_type = request.headers.get("Content-Type", "")
+    encoding = request.headers.get("Content-Encoding", "identity")
     charset = request.mimetype_params.get("charset", "utf-8")
-    expected = "send JSON in UTF-8, with the header Content-Type: application/json"
+    expected = "send JSON in UTF-8 with the header Content-Type: application/json"
     if encoding.lower() != "identity":
-        raise UnsupportedMediaType(f"The body is {encoding[:40]}: {expected}, and no Content-Encoding.")
+        raise UnsupportedMediaType(f"Content-Encoding {encoding[:40]} is not supported: {expected}.")
     if content_type and request.mimetype != "application/json":
-        raise UnsupportedMediaType(f"The body is {request.mimetype[:80]}: {expected}.")
+        raise UnsupportedMediaType(f"Content-Type {request.mimetype[:80]} is not supported: {expected}.")
     if charset.lower() not in ("utf-8", "utf8"):
-        raise UnsupportedMediaType(f"The body is in {charset[:40]}: {expected}.")
+        raise UnsupportedMediaType(f"The charset {charset[:40]} is not supported: {expected}.")
     if not content_type and request.method != "PUT":
-        raise UnsupportedMediaType(f"The body does not say what it is: {expected}.")
+        raise UnsupportedMediaType(f"Content-Type is missing: {expected}.")
 
 
 def invalid_body(message):
+    """Return the Invalid error of a malformed body."""
     return Invalid({"body": [message]})
 
 
 def parse_json(content):
-    """The JSON object in the bytes ``content``. Raises Invalid."""
+    """Return the JSON object in the bytes ``content``. Raises: Invalid."""
     try:
         parsed = json.loads(content.decode(), parse_float=schemas.JSONFloat, parse_constant=schemas.JSONFloat)
     except json.JSONDecodeError as error:
         cause = error.msg.removesuffix(" at").removesuffix(" (decode using utf-8-sig)")
         raise invalid_body(f"Must be JSON: {cause}, line {error.lineno} column {error.colno}.") from None
     except UnicodeDecodeError as error:
-        raise invalid_body(f"Must be UTF-8: the byte at {error.start} is not.") from None
+        raise invalid_body(f"Must be UTF-8; the byte at {error.start} is not.") from None
     except ValueError:
-        raise invalid_body("Must be JSON with numbers of up to 4,300 digits and 1.8e308, and without NaN.") from None
+        raise invalid_body("Must be JSON with numbers of up to 4,300 digits and 1.8e308, without NaN.") from None
     except RecursionError:
         parsed = TOO_DEEP
     if parsed is TOO_DEEP or is_deep(parsed):
-        raise invalid_body(f"Must be JSON nested at most {DEEPEST} levels deep.")
+        raise invalid_body(f"Must be JSON nested at most {DEEPEST_NESTING} levels deep.")
     if not isinstance(parsed, dict):
         raise invalid_body("Must be a JSON object.")
     return parsed
 
 
 def is_deep(value):
-    """Python's parsers differ by version in how deep they go."""
+    """Return whether JSON is nested too deep; the limit of Python's parser differs by version."""
     level = [value]
-    for _ in range(DEEPEST):
-        level = [
-            part
-            for outer in level
-            if isinstance(outer, dict | list)
-            for part in (outer.values() if isinstance(outer, dict) else outer)
+    for _ in range(DEEPEST_NESTING):
+        containers = [
+            part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list)
         ]
+        level = [part for container in containers for part in container]
         if not level:
             return False
     return True
 
 
+def image_headers(image):
+    """Return the x-image-meta headers of a record as [(name, value)].
+
+    Properties beyond the limits of common clients, or with names that no header can have, are omitted.
+    """
+    named = {}
+    for name, value in image["properties"].items():
+        if HEADER_NAME.fullmatch(name):
+            named.setdefault(f"x-image-meta-property-{name.lower()}", value)
+    properties = header_values(list(named.items())[:MOST_PROPERTY_HEADERS])
+    sizes = accumulate(len(name) + len(value) + len(": \r\n") for name, value in properties)
+    fitting = [header for header, size in zip(properties, sizes, strict=True) if size <= MOST_PROPERTY_HEADER_BYTES]
+    return header_values([(name, image[field]) for field, name in FIELD_HEADERS]) + fitting
+
+
+def header_values(headers):
+    """Return headers with text values: null is empty, control characters become spaces.
+
+    Other characters are UTF-8, as Latin-1 text (PEP 3333).
+    """
+    headers = [(name, "" if value is None else str(value)) for name, value in headers]
+    text = "".join([value for _, value in headers])
+    if text.isascii() and text.isprintable():
+        return headers
+    return [(name, CONTROL_CHARACTERS.sub(" ", value).encode().decode("latin-1")) for name, value in headers]
+
+
 def log_failure(error):
-    """What is the server's own trouble goes to the log."""
+    """Log the cause of a server-side error."""
     if error.status >= 500:
-        logger.error("%s: %s", told_request(), told(error.__cause__))
+        logger.error("%s: %s", describe_request(), describe_cause(error.__cause__))
+
+
+def describe_request():
+    """Return request id, method and route for the log; paths have ids of images and tenants."""
+    method = request.method if request.method in METHODS else "other"
+    return f"{request.request_id} {method} {route_of(request.url_rule and request.url_rule.rule)}"
+
+
+def route_of(rule):
+    """Return a URL rule as the OpenAPI document writes it, or "unmatched" for None."""
+    return UNMATCHED if rule is None else CONVERTER.sub(r"{\1}", rule)
+
+
+def describe_cause(cause):
+    """Return an error of SQLite in one line, without quoted text, which may be a location."""
+    return " ".join(str(cause).partition(" with text ")[0].split())
 
 
 def answer_registry_error(error):
+    """Return the problem document of a domain error."""
     log_failure(error)
     extras = {"errors": error.errors} if isinstance(error, Invalid) else {}
     challenge = {"WWW-Authenticate": CHALLENGES[request.settings.auth.flavor]} if error.status == 401 else {}
     return problem(error.status, error.detail, error.headers | challenge, **extras)
 
 
-def told_request():
-    """For the log: the route stands for the path, which has ids of images and tenants."""
-    method = request.method if request.method in METHODS else "other"
-    return f"{request.request_id} {method} {shown_route(request.url_rule and request.url_rule.rule)}"
-
-
-def shown_route(rule):
-    """As the OpenAPI document writes it; None is that of a path that is no route's."""
-    return UNMATCHED if rule is None else CONVERTED.sub(r"{\1}", rule)
-
-
-def told(cause):
-    """What SQLite says, in one line, without the text that it could not read: that may be a location."""
-    return " ".join(str(cause).partition(" with text ")[0].split())
-
-
 def answer_http_error(error):
-    """What Flask itself refuses: unknown paths, other methods, broken bodies."""
+    """Return the problem document of an error that Flask raises: unknown paths and methods."""
     if isinstance(error, MethodNotAllowed):
-        # For those who count and log: the route, which took another method.
-        request.url_rule, _ = current_app.create_url_adapter(request).match(
-            method=error.valid_methods[0], return_rule=True
-        )
+        # Counters and logs need the route, which the router found for another method.
+        adapter = current_app.create_url_adapter(request)
+        request.url_rule, _ = adapter.match(method=error.valid_methods[0], return_rule=True)
         allowed = ", ".join(method for method in METHODS if method in error.valid_methods)
-        return problem(405, f"This path takes {allowed}.", {"Allow": allowed})
-    return problem(error.code, "Nothing is at this path." if error.code == 404 else error.description)
+        return problem(405, f"The method is not allowed; use one of {allowed}.", {"Allow": allowed})
+    return problem(error.code, "This path does not exist." if error.code == 404 else error.description)
 
 
 def answer_unexpected_error(error):
-    logger.exception("%s", told_request(), exc_info=error)
-    return problem(500, "A mistake of the registry's own; its log says more under the request id.")
+    """Return the problem document of a programming error, and log its traceback."""
+    logger.exception("%s", describe_request(), exc_info=error)
+    return problem(500, "Internal error; the log has the details under the request id.")
 
 
 def problem(status, detail, headers=None, **extras):
-    """RFC 9457."""
-    about = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    content = orjson.dumps({**about, **extras, "request_id": request.request_id})
-    return answer(content, (headers or {}).items(), status, content_type="application/problem+json")
+    """Return a problem document (RFC 9457)."""
+    document = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    content = orjson.dumps({**document, **extras, "request_id": request.request_id})
+    return respond(content, (headers or {}).items(), status, content_type="application/problem+json")

@@ -29,7 +29,7 @@ from cli.runtime import (
     prepare,
     with_application,
 )
-from security import PURGE_HEADER, Guard, is_loopback
+from security import PURGE_HEADER, RequestGuard, is_loopback
 from storage.engine import database
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 60
@@ -154,7 +154,7 @@ def local_transport(httpx2):
     application = copy.copy(current_app._get_current_object())
     auth = application.settings.auth._replace(flavor="none")
     application.settings = application.settings._replace(auth=auth)
-    application.guard = Guard(application.settings)
+    application.guard = RequestGuard(application.settings)
     # What the answer says is told by the command; only mistakes of our own need the log.
     logging.getLogger("registry").addFilter(lambda record: record.exc_info is not None)
     try:

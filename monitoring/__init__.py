@@ -1,4 +1,4 @@
-"""What watches over the registry: /healthcheck, /metrics, and what is counted and logged of each request."""
+"""Monitoring: /healthcheck, /metrics, and counters and log lines of requests."""
 
 import logging
 import sys
@@ -15,11 +15,11 @@ from errors import RegistryError, Unauthorized
 from monitoring import health, metrics
 from schemas import UPDATE_STATUSES
 from server import logs
-from server.counters import Board
+from server.counters import SharedCounters
 from storage import engine
 from storage.documents import DELETED
 from storage.timing import spent
-from web import Answer, answer, answer_json, shown_route
+from web import respond, respond_json, route_of
 
 COUNT = "SELECT shelf, status, count(*) FROM image GROUP BY shelf, status"
 
@@ -31,28 +31,29 @@ logger = logging.getLogger("registry")
 
 @checks.get("/healthcheck")
 def check_health():
-    """That a worker answers; with ?detail, whether it can do its work."""
+    """Report that a worker responds; with ?detail, whether it is ready to serve."""
     if request.args.get("detail", "false").lower() in ("false", "0", "no"):
-        return answer_json({"status": "ok"})
+        return respond_json({"status": "ok"})
     report = monitor().health.report()
     is_ready = health.is_ready(report)
-    return answer_json({"status": "ok" if is_ready else "failing", "checks": report}, 200 if is_ready else 503)
+    return respond_json({"status": "ok" if is_ready else "failing", "checks": report}, 200 if is_ready else 503)
 
 
 @counts.get("/metrics")
 def show_metrics():
-    """What was counted, for Prometheus."""
+    """Send the metrics in a format of Prometheus."""
     monitor().settle()
     content, content_type = metrics.encode(monitor().collector, request.headers.get("Accept", ""))
-    return answer(content, content_type=content_type)
+    return respond(content, content_type=content_type)
 
 
 def monitor():
+    """Return the Monitor of the current application."""
     return current_app.extensions["monitor"]
 
 
-class Answered(NamedTuple):
-    """What is kept of a request until it is counted and logged; ``rule`` is its route's, or None."""
+class Record(NamedTuple):
+    """Facts of a request for counters and log; ``rule`` is its URL rule, or None."""
 
     when: float
     seconds: float
@@ -67,96 +68,108 @@ class Answered(NamedTuple):
 
 
 class Monitor:
-    """Of one application; before somebody serves it, it counts and logs nothing.
+    """Counters and request log of one application, active once it is served.
 
-    Requests put what is known of them into a queue, and the worker's main thread counts and logs what has gathered, at
-    once or a tenth of a second later: one by one, between two requests, this would take four times as long.
+    Requests append to a queue; the worker's main thread counts and logs them in batches, at most 0.1 s later. One by
+    one this takes four times as long.
     """
 
     def __init__(self, app):
         self.app, self.settings = app, app.settings
         self.health = health.Health(app.settings.database)
-        self.images = metrics.Kept(count_images)
-        self.collector = metrics.Collector(Board(1), metrics.Layout(()), self.gauges)
-        self.routes, self.count, self.log = {None: shown_route(None)}, None, None
-        self.answered, self.lock = deque(), threading.Lock()
+        self.images = metrics.CostCache(count_images)
+        self.collector = metrics.Collector(SharedCounters(1), metrics.Layout(()), self.gauges)
+        self.routes, self.count, self.log = {None: route_of(None)}, None, None
+        self.queue, self.lock = deque(), threading.Lock()
+        self.is_active = self.is_immediate = False
 
-    def attend(self, board=None, slot=None):
-        """This process serves: count on ``board``, or on one of its own. Returns what empties the queue."""
+    def start(self, counters=None, slot=None):
+        """Start counting and logging in this process.
+
+        Returns: the function that empties the queue. Without ``counters`` the process has its own.
+        """
         logs.configure(self.settings.log, "registry")
-        self.routes |= {rule.rule: shown_route(rule.rule) for rule in self.app.url_map.iter_rules()}
-        self.app.observe = self.observe
-        if board is None:  # Flask's development server: it is one process, and nobody calls for the queue
-            board = Board(1)
-            slot = board.take()
+        self.routes |= {rule.rule: route_of(rule.rule) for rule in self.app.url_map.iter_rules()}
+        if counters is None:  # Flask's development server: one process, without a worker that empties the queue
+            counters = SharedCounters(1)
+            slot = counters.take()
             logs.take_over_werkzeug(self.settings.log)
-            self.app.observe = self.observe_now
+            self.is_immediate = True
         if self.settings.log.requests and sys.stderr is not None:
             self.log = logs.RequestLog(self.settings.log, sys.stderr.fileno(), self.routes)
         if self.settings.server.metrics != "off":
-            self.begin_counting(board, slot)
-        if self.count is None and self.log is None:
-            self.app.observe = None
+            self.start_counting(counters, slot)
+        self.is_active = self.count is not None or self.log is not None
         return self.settle
 
-    def begin_counting(self, board, slot):
+    def start_counting(self, counters, slot):
+        """Count in a slot of the shared counters, if their layout is this code's."""
         layout = metrics.Layout(set(self.routes.values()))
-        if slot is None or not board.agrees(layout.mark):
-            logger.error("This worker counts nothing for /metrics: restart the server.")
+        if slot is None or not counters.agrees(layout.mark):
+            logger.error("This worker counts no requests for /metrics: its code differs from the server's; restart it.")
             return
-        self.collector = metrics.Collector(board, layout, self.gauges)
-        self.count = metrics.Counter(layout, board.slot(slot), self.routes)
+        self.collector = metrics.Collector(counters, layout, self.gauges)
+        self.count = metrics.Counter(layout, counters.slot(slot), self.routes)
 
-    def observe(self, asked, response):
-        """A request has its answer: what is to be done within it is as little as can be."""
-        seconds, rule = time.perf_counter() - asked.began, asked.url_rule
-        known = (
+    def observe(self, response):
+        """Queue the facts of the current request and its response."""
+        if not self.is_active:
+            return response
+        current = request._get_current_object()
+        facts = (
             time.time(),
-            seconds,
-            rule and rule.rule,
-            asked.method,
+            time.perf_counter() - current.began,
+            current.url_rule and current.url_rule.rule,
+            current.method,
             response.status_code,
-            len(response.content) if isinstance(response, Answer) else response.content_length,
-            asked.request_id,
-            asked.context.tenant,
+            response.content_length,
+            current.request_id,
+            current.context.tenant,
             spent.seconds,
             spent.waits,
         )
         spent.seconds = 0.0
         if spent.waits:
             spent.waits = ()
-        self.answered.append(known)
-
-    def observe_now(self, asked, response):
-        self.observe(asked, response)
-        self.settle()
+        self.queue.append(facts)
+        if self.is_immediate:
+            self.settle()
+        return response
 
     def settle(self):
-        """Count and log what is in the queue."""
-        if not self.answered:
+        """Count and log the queued requests."""
+        if not self.queue:
             return
         with self.lock:
-            gathered = [Answered._make(self.answered.popleft()) for _ in range(len(self.answered))]
+            gathered = [Record._make(self.queue.popleft()) for _ in range(len(self.queue))]
             if self.count is not None:
                 self.count.add(gathered)
             if self.log is not None:
                 self.log.write(gathered)
 
     def gauges(self):
-        """What cannot be found is not shown, and /healthcheck?detail says why."""
+        """Yield (name, help, value or {label value: value}, label or None) of each gauge.
+
+        Gauges that cannot be read are omitted; /healthcheck?detail has the reason.
+        """
         with suppress(OSError, RegistryError):
             file, log = health.sizes(self.health.path)
-            yield "registry_database_bytes", "The database's file.", file, None
-            yield "registry_wal_bytes", "The write-ahead log beside it.", log, None
-            yield "registry_disk_free_bytes", "What is left on its disk.", health.free_bytes(self.health.path), None
+            yield "registry_database_bytes", "Size of the database file.", file, None
+            yield "registry_wal_bytes", "Size of the write-ahead log.", log, None
+            yield (
+                "registry_disk_free_bytes",
+                "Free space on the disk of the database.",
+                health.free_bytes(self.health.path),
+                None,
+            )
             if counted := self.images.get():
                 by_status, deleted = counted
                 yield "registry_images", "Images that are not deleted, by status.", by_status, "status"
-                yield "registry_deleted_images", "Images that are deleted, and not yet purged.", deleted, None
+                yield "registry_deleted_images", "Images that are deleted and not yet purged.", deleted, None
 
 
 def count_images():
-    """({status: how many}, how many deleted ones). A million: a tenth of a second, of an index that is in memory."""
+    """Return ({status: count}, count of deleted images); 0.1 s for a million images."""
     by_status, deleted = dict.fromkeys(UPDATE_STATUSES, 0), 0
     with engine.translated_errors():
         rows = engine.execute(COUNT, ()).fetchall()
@@ -168,23 +181,27 @@ def count_images():
     return by_status, deleted
 
 
-def identify_scraper(asked):
-    """Who may see the counts: whoever is identified, unless ``[server] metrics`` says anyone."""
+def identify_scraper(request):
+    """Return the caller of /metrics.
+
+    Raises: Unauthorized for anonymous callers, unless ``[server] metrics`` is anyone.
+    """
     if current_app.settings.server.metrics == "anyone":
         return ANONYMOUS
-    context = current_app.identify(asked)
+    context = current_app.identify(request)
     if not context.is_authenticated:
-        raise Unauthorized("The counts are for callers that are known: send a token, or set [server] metrics = anyone.")
+        raise Unauthorized("The metrics need authentication: send a token, or set [server] metrics = anyone.")
     return context
 
 
 def register(app):
-    """The routes, and what they and whoever serves ask."""
+    """Add the routes and the monitor to an application."""
     monitor = Monitor(app)
-    app.extensions["monitor"], app.begin_serving = monitor, monitor.attend
+    app.extensions["monitor"], app.begin_serving = monitor, monitor.start
+    app.after_request(monitor.observe)
     app.register_blueprint(checks)
     app.hostless = frozenset({checks.name})
-    app.identifiers[checks.name] = lambda asked: ANONYMOUS
+    app.identifiers[checks.name] = lambda request: ANONYMOUS
     if app.settings.server.metrics != "off":
         app.register_blueprint(counts)
         app.identifiers[counts.name] = identify_scraper

@@ -1,4 +1,4 @@
-"""What is counted of requests, and how it is told to Prometheus."""
+"""Request metrics, and their output for Prometheus."""
 
 import platform
 import time
@@ -13,7 +13,7 @@ from web import UNMATCHED
 BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "other")
 STATUSES = (200, 204, 301, 302, 303, 304, 308, 400, 401, 403, 404, 405, 408, 409, 412, 413, 415, 500, 503, 507)
-# A slot's cells: waits and seconds waited, then for each route and method the statuses, buckets, and two sums.
+# Cells of a slot: waits and seconds waited, then statuses, buckets and two sums of each route and method.
 WAITS, WAITED = FIRST, FIRST + 1
 FIRST_ROUTE = FIRST + 8
 STATUS_CELLS = {status: number for number, status in enumerate(STATUSES)}
@@ -26,7 +26,7 @@ MOST_ROUTES = (SLOT_CELLS - FIRST_ROUTE) // (CELLS * len(METHODS))
 
 
 class Layout:
-    """Which cells belong to which route; the same in every worker that runs the same code."""
+    """Layout of a slot: the cells of each route and method, equal in all workers of one version."""
 
     def __init__(self, routes):
         self.routes = (UNMATCHED, *sorted(routes))[:MOST_ROUTES]
@@ -38,56 +38,63 @@ class Layout:
         self.mark = zlib.crc32(repr((self.routes, METHODS, STATUSES, BUCKETS)).encode()) + 1.0
 
     def start_of(self, route, method):
-        """Where a request's cells begin; what is not in the layout is counted as unmatched, or as another method."""
+        """Return the first cell of a route and method; unknown ones count as unmatched or other."""
         if start := self.starts.get((route, method)):
             return start
         return self.starts[route if route in self.routes else UNMATCHED, method if method in METHODS else "other"]
 
 
 class Counter:
-    """Adds to one worker's slot; ``routes`` has the names of rules. For one thread at a time."""
+    """Counter of one worker's slot, for one thread at a time; ``routes`` maps URL rules to names."""
 
     def __init__(self, layout, slot, routes):
         self.layout, self.slot, self.routes = layout, slot, routes
 
-    def add(self, answered):
-        """A list of what monitoring keeps of each request."""
+    def add(self, records):
+        """Count the records of requests."""
         slot, start_of, routes = self.slot, self.layout.start_of, self.routes
-        for one in answered:
-            start = start_of(routes[one.rule], one.method)
-            slot[start + STATUS_CELLS.get(one.status, OTHER_STATUS)] += 1.0
-            slot[start + BUCKET + bisect_left(BUCKETS, one.seconds)] += 1.0
-            slot[start + SUM] += one.seconds
-            slot[start + SQLITE] += one.in_sqlite
-            slot[WAITS] += len(one.waits)
-            slot[WAITED] += sum(one.waits)
+        for record in records:
+            start = start_of(routes[record.rule], record.method)
+            slot[start + STATUS_CELLS.get(record.status, OTHER_STATUS)] += 1.0
+            slot[start + BUCKET + bisect_left(BUCKETS, record.seconds)] += 1.0
+            slot[start + SUM] += record.seconds
+            slot[start + SQLITE] += record.in_sqlite
+            slot[WAITS] += len(record.waits)
+            slot[WAITED] += sum(record.waits)
 
 
 class Collector:
-    """For prometheus_client: all workers' counts, and gauges that are taken when somebody asks.
+    """Collector for prometheus_client: counts of all workers, and gauges read on request.
 
     ``gauges`` is a function that returns [(name, help, {label value: number} or a number, label or None)].
     """
 
-    def __init__(self, board, layout, gauges):
-        self.board, self.layout, self.gauges = board, layout, gauges
+    def __init__(self, counters, layout, gauges):
+        self.counters, self.layout, self.gauges = counters, layout, gauges
 
     def collect(self):
-        # Half a second and some megabytes, which only a worker that is asked needs to spend.
+        """Yield the metric families."""
+        # Imported here: half a second and some megabytes, which only a scraped worker spends.
         from prometheus_client import core
 
-        slots = self.board.used()
+        slots = self.counters.used()
         totals = [sum(cells) for cells in zip(*slots, strict=True)] or [0.0] * SLOT_CELLS
         yield from self.requests(core, totals)
-        waits = core.CounterMetricFamily("registry_sqlite_waits", "Writes that waited for another's for 1 ms or more.")
+        waits = core.CounterMetricFamily("registry_sqlite_waits", "Writes that waited 1 ms or more for the lock.")
         waits.add_metric((), totals[WAITS])
-        waited = core.CounterMetricFamily("registry_sqlite_wait_seconds", "How long they did.")
+        waited = core.CounterMetricFamily("registry_sqlite_wait_seconds", "Time that writes waited for the write lock.")
         waited.add_metric((), totals[WAITED])
-        starts = core.CounterMetricFamily("registry_worker_starts", "Workers started, those that replace others too.")
+        starts = core.CounterMetricFamily("registry_worker_starts", "Workers started, replacements included.")
         starts.add_metric((), totals[STARTS])
         alive = core.GaugeMetricFamily("registry_workers", "Workers alive.", sum(slot[ALIVE] for slot in slots))
         about = {"version": VERSION, "sqlite": SQLITE_VERSION, "python": platform.python_version()}
-        yield from (waits, waited, starts, alive, core.InfoMetricFamily("registry", "What is running.", about))
+        yield from (
+            waits,
+            waited,
+            starts,
+            alive,
+            core.InfoMetricFamily("registry", "Versions that run.", about),
+        )
         for name, explanation, found, label in self.gauges():
             family = core.GaugeMetricFamily(name, explanation, labels=(label,) if label else None)
             for value, number in found.items() if label else (((), found),):
@@ -95,12 +102,15 @@ class Collector:
             yield family
 
     def requests(self, core, totals):
+        """Return the families of requests, durations and time in SQLite."""
         labels = ("route", "method")
         requests = core.CounterMetricFamily("registry_requests", "Requests answered.", labels=(*labels, "status"))
         durations = core.HistogramMetricFamily(
-            "registry_request_seconds", "From the request's arrival at its route to the answer.", labels=labels
+            "registry_request_seconds",
+            "Time from a request to its response.",
+            labels=labels,
         )
-        in_sqlite = core.CounterMetricFamily("registry_sqlite_seconds", "Of which SQLite took.", labels=labels)
+        in_sqlite = core.CounterMetricFamily("registry_sqlite_seconds", "Time spent in SQLite.", labels=labels)
         for label_values, start in self.layout.starts.items():
             counts = totals[start : start + BUCKET]
             buckets = totals[start + BUCKET : start + SUM]
@@ -114,7 +124,7 @@ class Collector:
 
 
 def cumulated(buckets):
-    """[(upper bound, how many up to it)], as Prometheus has them."""
+    """Return the cumulative buckets of a histogram as [(upper bound, count)]."""
     shown, number = [], 0.0
     for bound, count in zip((*map(str, BUCKETS), "+Inf"), buckets, strict=True):
         number += count
@@ -123,15 +133,15 @@ def cumulated(buckets):
 
 
 def encode(collector, accept):
-    """(the text, its Content-Type) in the format that an Accept header asks for."""
+    """Return (text, Content-Type) in the format that an Accept header prefers."""
     from prometheus_client.exposition import choose_encoder
 
     encoder, content_type = choose_encoder(accept)
     return encoder(collector), content_type
 
 
-class Kept:
-    """What ``find`` found, for a while that depends on how long finding took: at most a fiftieth of the time."""
+class CostCache:
+    """Cache with a TTL of 50 times the cost of ``find``, and at least ten seconds."""
 
     SHORTEST_SECONDS = 10.0
     TIMES_THE_COST = 50
@@ -141,10 +151,13 @@ class Kept:
         self.found, self.until = None, 0.0
 
     def get(self):
-        """None while it is found for the first time. Raises what ``find`` does, and then knows nothing."""
+        """Return the cached value, or None while another thread finds the first.
+
+        Raises: the errors of ``find``, after which the cache is empty.
+        """
         began = time.monotonic()
         if began >= self.until:
-            self.until = began + self.SHORTEST_SECONDS  # whoever asks meanwhile has the old one
+            self.until = began + self.SHORTEST_SECONDS  # meanwhile other threads get the old value
             try:
                 self.found = self.find()
             except Exception:

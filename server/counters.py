@@ -1,21 +1,23 @@
-"""What all workers write their counts on: memory that they share, a slot for each, so that none waits for another."""
+"""Shared counters: memory that all workers map, with one slot for each, so that none needs a lock."""
 
 import mmap
 
-# Up to 64 workers, and as many again while a reload replaces them.
+# Up to 64 workers, and as many again during a reload.
 MOST_SLOTS = 128
-# Numbers of 8 bytes. Memory that nobody has written to costs nothing.
+# Numbers of 8 bytes; pages that were never written use no memory.
 SLOT_CELLS = 24 * 1024
 HEAD_CELLS = 8
 CELL_BYTES = 8
-# Of a slot: how many workers have begun in it, and whether one is alive now.
+# Cells of a slot: count of workers started in it, and whether one is alive.
 STARTS, ALIVE = range(2)
 FIRST = 8
 
 
-class Board:
-    """Made before the workers are forked. A worker's counts stay when it dies, and who takes its slot goes on from
-    them: sums never fall, and what is to be read does not grow."""
+class SharedCounters:
+    """Anonymous shared memory, created before the workers are forked.
+
+    Counts outlive a worker, and the next worker in its slot continues them: sums never fall.
+    """
 
     def __init__(self, slots=MOST_SLOTS):
         self.slots = slots
@@ -23,7 +25,7 @@ class Board:
         self.cells = memoryview(memory).cast("d")
 
     def take(self):
-        """The number of a slot that is free, or None; for the one process that starts the workers."""
+        """Reserve a free slot and return its number, or None; only the arbiter calls this."""
         for number in range(self.slots):
             slot = self.slot(number)
             if not slot[ALIVE]:
@@ -33,20 +35,21 @@ class Board:
         return None
 
     def release(self, number):
-        """The worker has ended, however it did."""
+        """Mark the slot of an ended worker as free."""
         if number is not None:
             self.slot(number)[ALIVE] = 0.0
 
     def slot(self, number):
+        """Return the cells of a slot as a memoryview of floats."""
         start = HEAD_CELLS + number * SLOT_CELLS
         return self.cells[start : start + SLOT_CELLS]
 
     def used(self):
-        """The slots in which some worker has begun."""
+        """Return the slots that any worker has used."""
         slots = (self.slot(number) for number in range(self.slots))
         return [slot for slot in slots if slot[STARTS]]
 
     def agrees(self, mark):
-        """Whether all who write here mean the same by each cell: the first one's ``mark``, not 0, is everybody's."""
+        """Return whether ``mark``, a checksum of a layout of cells, is that of the first worker."""
         self.cells[0] = self.cells[0] or mark
         return self.cells[0] == mark

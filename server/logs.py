@@ -1,4 +1,4 @@
-"""What is logged, and how: lines for people at a terminal, JSON for everybody else."""
+"""Log formats: readable lines on a terminal, JSON elsewhere; one line per request."""
 
 import logging
 import os
@@ -19,9 +19,10 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 
 
 class JSONFormatter(logging.Formatter):
-    """One object a line."""
+    """Formatter with one JSON object per line."""
 
     def format(self, record):
+        """Return a log record as JSON."""
         line = {
             "time": datetime.fromtimestamp(record.created, UTC),
             "level": record.levelname.lower(),
@@ -34,16 +35,17 @@ class JSONFormatter(logging.Formatter):
 
 
 def is_human(log):
-    """``log`` is the settings' section."""
+    """Return whether the section [log] asks for readable lines."""
     return log.format == "human" or (log.format == "auto" and sys.stderr is not None and sys.stderr.isatty())
 
 
 def formatter(log):
+    """Return the formatter of the section [log]."""
     return logging.Formatter(HUMAN_LINE, HUMAN_TIME) if is_human(log) else JSONFormatter()
 
 
 def configure(log, name):
-    """Send what the logger ``name`` is told to standard error."""
+    """Send the messages of the logger ``name`` to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter(log))
     logger = logging.getLogger(name)
@@ -52,11 +54,10 @@ def configure(log, name):
 
 
 class RequestLog:
-    """One line a request. Lines are written whole, and so many at once as a pipe takes without mixing in another's.
+    """Log of requests, one line each, written in blocks that a pipe takes atomically.
 
-    Nothing of a line comes from the client but the request id, which has been checked, and the tenant: the route
-    stands for the path, since paths hold ids, and queries hold what is searched for. It goes by no logger: those take
-    ten times as long. A log that cannot be written is no reason not to answer.
+    A line has no text of the client but the validated request id and the tenant; the route replaces the path, which
+    has ids. The logging module takes ten times as long. A log that cannot be written fails no request.
     """
 
     def __init__(self, log, descriptor, routes):
@@ -64,14 +65,14 @@ class RequestLog:
         self.render = human_line if is_human(log) else json_line
         self.least = {"debug": 100, "info": 100, "warning": 500, "error": 500}[log.level]
 
-    def write(self, answered):
-        """A list of what monitoring keeps of each request."""
+    def write(self, records):
+        """Write a line for each record of a request."""
         written = b""
-        for one in answered:
-            if one.status < self.least:
+        for record in records:
+            if record.status < self.least:
                 continue
-            method = one.method if one.method in METHODS else "other"
-            line = self.render(one, self.routes[one.rule], method, os.getpid())
+            method = record.method if record.method in METHODS else "other"
+            line = self.render(record, self.routes[record.rule], method, os.getpid())
             if len(written) + len(line) > WRITTEN_WHOLE:
                 self.send(written)
                 written = b""
@@ -79,47 +80,48 @@ class RequestLog:
         self.send(written)
 
     def send(self, lines):
+        """Write bytes to the log, ignoring errors."""
         with suppress(OSError):
             os.write(self.descriptor, lines)
 
 
-def json_line(one, route, method, pid):
+def json_line(record, route, method, pid):
     line = {
-        "time": datetime.fromtimestamp(one.when, UTC),
-        "level": "info" if one.status < 500 else "error",
+        "time": datetime.fromtimestamp(record.when, UTC),
+        "level": "info" if record.status < 500 else "error",
         "pid": pid,
         "message": "request",
-        "request_id": one.request_id,
+        "request_id": record.request_id,
         "method": method,
         "route": route,
-        "status": one.status,
-        "ms": round(one.seconds * 1000, 3),
-        "bytes": length_of(one),
-        "tenant": one.tenant,
+        "status": record.status,
+        "ms": round(record.seconds * 1000, 3),
+        "bytes": length_of(record),
+        "tenant": record.tenant,
     }
     return orjson.dumps(line, option=JSON_OPTIONS)
 
 
-def length_of(one):
-    return 0 if one.method == "HEAD" else one.length or 0
+def length_of(record):
+    return 0 if record.method == "HEAD" else record.length or 0
 
 
-def human_line(one, route, method, pid):
-    level = "INFO" if one.status < 500 else "ERROR"
-    when = datetime.fromtimestamp(one.when).astimezone().strftime(HUMAN_TIME)
-    took = f"{one.seconds * 1000:.1f} ms {length_of(one)} B"
-    caller = "" if one.tenant is None else f" tenant {one.tenant!r}"
-    return f"{when} [{pid}] [{level}] {method} {route} {one.status} {took}{caller} {one.request_id}\n".encode()
+def human_line(record, route, method, pid):
+    level = "INFO" if record.status < 500 else "ERROR"
+    when = datetime.fromtimestamp(record.when).astimezone().strftime(HUMAN_TIME)
+    took = f"{record.seconds * 1000:.1f} ms {length_of(record)} B"
+    caller = "" if record.tenant is None else f" tenant {record.tenant!r}"
+    return f"{when} [{pid}] [{level}] {method} {route} {record.status} {took}{caller} {record.request_id}\n".encode()
 
 
 def take_over_werkzeug(log):
-    """Flask's development server logs in our format, and its requests by our own lines."""
+    """Log the messages of Flask's development server in our format, without its request lines."""
     configure(log, "werkzeug")
     logging.getLogger("werkzeug").addFilter(is_no_request_line)
 
 
 def hide_unreadable(record):
-    """What gunicorn says of a request that it cannot read ends in a quotation of it, and that may be a token."""
+    """Remove the quoted request of gunicorn's parse errors, which may contain a token."""
     if str(record.msg).startswith("Invalid request from "):
         record.msg = UNREADABLE.sub("", record.msg)
     return True

@@ -1,4 +1,4 @@
-"""What must hold before a server starts, or reloads its configuration: the addresses and the certificate."""
+"""Checks before a start or reload: listening addresses, certificate, duplicate headers."""
 
 import contextlib
 import ipaddress
@@ -9,19 +9,19 @@ import ssl
 from errors import StartupError
 
 OPEN_NETWORK = (
-    "[auth] flavor = none makes everybody who can connect an admin, and {} is not a loopback address: set flavor, or "
-    "listen on 127.0.0.1, or, where nobody else reaches this network, set [auth] allow_open_network = true"
+    "[auth] flavor = none makes every client an admin, and {} is not a loopback address: set flavor, listen on "
+    "127.0.0.1, or, on a network that nobody else reaches, set [auth] allow_open_network = true"
 )
-REPEATS_UNTOLD = (
-    "[auth] flavor = trusted-auth cannot be served by {}, which joins a header that comes twice and does not tell: a "
-    "client could add a role to those that the proxy sends. Start gunicorn 'registry:create_app()', or set flavor"
+DUPLICATES_HIDDEN = (
+    "[auth] flavor = trusted-auth cannot be served by {}, which joins duplicate headers without reporting them: a "
+    "client could add a role to those of the proxy. Start gunicorn 'registry:create_app()', or set flavor"
 )
 
 
 def require_served(settings, addresses) -> None:
-    """Raises StartupError for a certificate that cannot be used, and for ``addresses`` as ``require_closed``.
+    """Raise StartupError for an unusable certificate or an open address.
 
-    An address is (host, port), the path of a Unix socket, or an open file's number.
+    An address is (host, port), the path of a Unix socket, or a file descriptor.
     """
     require_certificate(settings.server)
     for address in addresses:
@@ -32,51 +32,56 @@ def require_served(settings, addresses) -> None:
 
 
 def require_closed(auth, name) -> None:
-    """Raises StartupError where everybody on a network would be an admin; ``name`` is getsockname's."""
+    """Raise StartupError if every client on a network would be an admin.
+
+    ``name`` is the result of getsockname.
+    """
     if auth.flavor == "none" and not auth.allow_open_network and not is_local(name):
         raise StartupError(OPEN_NETWORK.format(name[0]))
 
 
 def require_closed_host(auth, host) -> None:
-    """Like ``require_closed``, for ``flask run``; a host that is none is left to it."""
+    """Apply ``require_closed`` to the host of ``flask run``, which reports an unknown host."""
     with contextlib.suppress(OSError, ValueError):
         require_closed(auth, socket.getaddrinfo(host, 0)[0][4])
 
 
-def require_repeats_told(auth, server) -> None:
-    """Raises StartupError where ``server``, a program without worker.py, would have to tell of repeated headers."""
+def require_duplicates_reported(auth, server) -> None:
+    """Raise StartupError if ``server`` must report duplicate headers, and does not."""
     if auth.flavor == "trusted-auth":
-        raise StartupError(REPEATS_UNTOLD.format(server))
+        raise StartupError(DUPLICATES_HIDDEN.format(server))
 
 
 def is_local(name) -> bool:
+    """Return whether a socket's name is a loopback address or a Unix socket."""
     if not isinstance(name, tuple):
-        return True  # a Unix socket: its file's permissions decide
+        return True  # the file permissions of a Unix socket decide
     address = ipaddress.ip_address(name[0].partition("%")[0])
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def inherited_names() -> list:
-    """The names of the sockets that systemd opened (LISTEN_FDS), or the server before this one (GUNICORN_FD)."""
+    """Return the names of sockets inherited from systemd (LISTEN_FDS) or gunicorn (GUNICORN_FD)."""
     texts = [text for text in os.environ.get("GUNICORN_FD", "").split(",") if text]
-    numbers = [whole_number(text, "GUNICORN_FD") for text in texts]
+    numbers = [parse_descriptor(text, "GUNICORN_FD") for text in texts]
     if os.environ.get("LISTEN_PID") == str(os.getpid()):
-        numbers += range(3, 3 + whole_number(os.environ.get("LISTEN_FDS", "0"), "LISTEN_FDS"))
+        numbers += range(3, 3 + parse_descriptor(os.environ.get("LISTEN_FDS", "0"), "LISTEN_FDS"))
     return [inherited_name(number) for number in numbers]
 
 
-def whole_number(text, variable) -> int:
+def parse_descriptor(text, variable) -> int:
+    """Return the number in an environment variable, or raise StartupError."""
     if not (text.isascii() and text.isdigit() and len(text) < 7):
         raise StartupError(f"{variable} = {text!r} (environment variable): must be a number")
     return int(text)
 
 
 def inherited_name(number):
-    """Raises StartupError where no socket is open under that number."""
+    """Return the name of an inherited socket, or raise StartupError if it is none."""
     try:
         inherited = socket.socket(fileno=number)
     except OSError as error:
-        raise StartupError(f"the socket to listen on, open file {number}: {error.strerror}") from None
+        raise StartupError(f"the inherited socket, file descriptor {number}: {error.strerror}") from None
     try:
         return inherited.getsockname()
     finally:
@@ -84,30 +89,30 @@ def inherited_name(number):
 
 
 def bound_name(address, server):
-    """The name that a socket bound to (host, port) has.
+    """Return the name of a socket bound to (host, port), or raise StartupError.
 
-    Raises StartupError in our words: gunicorn would try for five seconds and tell it in ten lines.
+    gunicorn would retry for five seconds and report the failure in ten lines.
     """
     is_ours = address == (server.bind_host.strip("[]"), server.bind_port)
     option = "[server] bind_host, bind_port" if is_ours else "--bind"
     try:
-        host = address[0] or "0.0.0.0"  # as gunicorn understands --bind :9191
+        host = address[0] or "0.0.0.0"  # gunicorn's meaning of --bind :9191
         family, *_, target = socket.getaddrinfo(host, address[1], type=socket.SOCK_STREAM)[0]
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(target)
             probe.listen(1)
             return probe.getsockname()
-    except (OSError, ValueError) as error:  # a host that no name can be is a UnicodeError
-        cause = getattr(error, "strerror", None) or "no address of this machine"
+    except (OSError, ValueError) as error:  # an invalid host name raises UnicodeError
+        cause = getattr(error, "strerror", None) or "not an address of this machine"
         raise StartupError(f"{option} = {address[0]}, {address[1]}: {cause}") from None
 
 
 def require_certificate(server) -> None:
-    """Raises StartupError where certfile and keyfile cannot be served with."""
+    """Raise StartupError if certfile and keyfile cannot be used."""
     if not server.certfile:
         if server.keyfile:
-            raise StartupError(f"[server] keyfile = {server.keyfile!r}: it needs certfile beside it")
+            raise StartupError(f"[server] keyfile = {server.keyfile!r}: set certfile too")
         return
     for name, path in (("certfile", server.certfile), ("keyfile", server.keyfile)):
         try:
@@ -115,9 +120,9 @@ def require_certificate(server) -> None:
         except OSError as error:
             raise StartupError(f"[server] {name} = {path!r}: {error.strerror}") from None
     try:
-        # An empty password: openssl would ask the terminal for that of an encrypted key.
+        # With an empty password openssl does not prompt for that of an encrypted key.
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(server.certfile, server.keyfile or None, password="")
     except (OSError, ValueError) as error:  # an SSLError is an OSError
-        cause = getattr(error, "reason", None) or "no certificate and key, as PEM, that fit each other"
+        cause = getattr(error, "reason", None) or "certificate and key must be PEM and belong together"
         raise StartupError(f"[server] certfile = {server.certfile!r}: {cause}") from None

@@ -1,7 +1,10 @@
-"""gunicorn's threaded worker, for which a thread is only what a whole request has earned."""
+"""Threaded gunicorn worker that buffers a request before a thread takes it.
+
+gunicorn's own gthread worker occupies a thread with each half-sent request, so that a few slow clients stop a server.
+docs/decisions.md has the alternatives; tests/test_worker.py names the versions of gunicorn that this class fits.
+"""
 
 import errno
-import re
 import resource
 import socket
 import time
@@ -10,115 +13,34 @@ from contextlib import suppress
 from functools import partial
 from selectors import EVENT_READ
 
-from gunicorn import http, sock, util
-from gunicorn.http.unreader import SocketUnreader
-from gunicorn.workers.gthread import TConn, ThreadWorker
+from gunicorn import util
+from gunicorn.workers.gthread import ThreadWorker
 
 from errors import RequestTimeout
+from server.connection import Connection
 
-# A request of up to this size, head and body, waits outside the threads; larger ones are read by a thread.
-LARGEST_WAITING = 128 * 1024
 RECEIVED_AT_ONCE = 16 * 1024
-# A closed connection is read on for so long, lest its last answer be lost with the bytes that come still.
+# A closed connection is read for this long, so that a reset does not destroy its last response (RFC 9112, 9.6).
 LINGER_SECONDS = 2.0
-SETTLED_EVERY = 0.1
-# With all connections taken, one that has waited for longer gives way to who comes.
+SETTLE_INTERVAL_SECONDS = 0.1
+# At the limit of connections, one that has been idle for this long is closed for a new one.
 CROWDED_SECONDS = 1.0
-# Files that a worker needs beside its connections: the database's, three a thread, and its own.
+# File descriptors that a worker needs beside its connections: three per thread for the database, and its own.
 RESERVED_FILES = 64
 FILES_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 NO_CONNECTION_YET = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED, errno.EPROTO)
-END_OF_HEAD = b"\r\n\r\n"
-CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,6})[ \t]*\r\n", re.IGNORECASE)
-BARE_LF = re.compile(rb"(?<!\r)\n")
-EXPECTATION = re.compile(rb"\r\nexpect:", re.IGNORECASE)
-BODILESS = (b"GET ", b"HEAD")
-
-
-class DeadlineUnreader(SocketUnreader):
-    """What the parser reads from: no read outlives the request's deadline. Raises RequestTimeout."""
-
-    def __init__(self, connection):
-        super().__init__(connection.sock)
-        self.connection = connection
-
-    def chunk(self, size_hint=None):
-        self.sock.settimeout(max(self.connection.deadline - time.monotonic(), 0.001))
-        try:
-            return super().chunk(size_hint)
-        except TimeoutError:
-            if self.connection.parser.mesg:
-                self.connection.parser.mesg.force_close()
-            raise RequestTimeout(self.connection.seconds) from None
-        finally:
-            self.sock.settimeout(self.connection.seconds)
-
-
-class Connection(TConn):
-    """A client's connection; ``received`` is what it has sent of a request that no thread has taken yet."""
-
-    def __init__(self, cfg, client_socket, client, server, seconds):
-        super().__init__(cfg, client_socket, client, server)
-        self.seconds = seconds
-        self.data_ready = True  # no thread is to wait for the first byte
-        self.received = bytearray()
-        self.searched = 0
-        self.whole = None  # how long the request is, once its head is here: a head is not read again for each piece
-        self.deadline = self.queued = 0.0
-
-    def begin(self):
-        """A request begins to arrive."""
-        self.deadline = time.monotonic() + self.seconds
-
-    def is_ready(self):
-        """Whether a thread could answer at once what was received, or would be the first to refuse it."""
-        if self.whole is not None:
-            return len(self.received) >= self.whole
-        searched, self.searched = self.searched, len(self.received)
-        end = self.received.find(END_OF_HEAD, max(searched - len(END_OF_HEAD), 0))
-        if end < 0:
-            return self.searched > LARGEST_WAITING or BARE_LF.search(self.received, searched) is not None
-        if self.received.startswith(BODILESS) or EXPECTATION.search(self.received, 0, end):
-            return True
-        length = CONTENT_LENGTH.search(self.received, 0, end + 2)
-        self.whole = end + len(END_OF_HEAD) + int(length[1]) if length else 0
-        return len(self.received) >= self.whole or self.whole > LARGEST_WAITING
-
-    def init(self):
-        """A thread takes it; the time that it waited for one is not the client's. Raises OSError."""
-        self.deadline += time.monotonic() - self.queued
-        self.sock.settimeout(max(self.deadline - time.monotonic(), 0.001))
-        if self.parser is None:
-            if self.cfg.is_ssl:
-                self.sock = sock.ssl_wrap_socket(self.sock, self.cfg)
-                self.sock.do_handshake()
-            self.parser = http.get_parser(self.cfg, self.sock, self.client)
-            self.parser.unreader = DeadlineUnreader(self)
-        self.sock.settimeout(self.seconds)
-        self.initialized = True
-        if self.received:
-            self.parser.unreader.unread(bytes(self.received))
-            self.received = bytearray()
-            self.searched, self.whole = 0, None
-
-    def left_over(self):
-        """Whether more was read than the request that was answered; plain bytes go back to ``received``."""
-        if self.cfg.is_ssl:
-            return bool(self.parser.unreader.buf.getvalue()) or self.sock.pending() > 0
-        self.received += self.parser.unreader.take_buffered()
-        return bool(self.received)
 
 
 class RegistryWorker(ThreadWorker):
-    """Connections wait in the poller: idle, arriving (part of a request is there) or lingering (answered, closing).
+    """Worker whose main thread polls all connections: idle, receiving or lingering (closed for writing).
 
-    All but the answering itself runs on the main thread, which never waits for one client. ``[server] request_timeout``
-    bounds the arriving of a request, and the sending of its answer.
+    Threads only run the application. ``[server] request_timeout`` limits the receipt of a request and the sending of
+    its response.
     """
 
-    # gunicorn.conf.py sets these
+    # set by gunicorn.conf.py: the time limit, and a function that counts and logs the finished requests
     request_timeout = 30
-    board = slot = None
+    settle = staticmethod(lambda: None)
     settled_at = 0.0
 
     def __init__(self, *args, **kwargs):
@@ -130,37 +52,21 @@ class RegistryWorker(ThreadWorker):
             self.worker_connections = min(self.worker_connections, room)
             self.max_keepalived = max(self.worker_connections - self.cfg.threads, 1)
 
-    def load_wsgi(self):
-        """WSGI joins the values of a header that comes twice: tell which ones did, in ``registry.repeated_headers``."""
-        super().load_wsgi()
-        application = self.wsgi
-        if begin_serving := getattr(application, "begin_serving", None):
-            self.settle = begin_serving(self.board, self.slot)
-
-        def marking_application(environ, start_response):
-            names = [name for name, _ in start_response.__self__.req.headers]
-            repeated = () if len(set(names)) == len(names) else [name for name in names if names.count(name) > 1]
-            environ["registry.repeated_headers"] = frozenset(repeated)
-            return application(environ, start_response)
-
-        self.wsgi = marking_application
-
-    def settle(self):
-        """Count and log the requests that were answered, where the application does."""
-
     def run(self):
+        """Serve until the worker stops, then settle the last requests."""
         try:
             super().run()
         finally:
             self.settle()
 
     def accept(self, listener):
+        """Accept a connection; without free file descriptors, close a waiting one or pause."""
         try:
             client_socket, client = listener.accept()
         except OSError as error:
             if error.errno in FILES_EXHAUSTED:
                 if not self.make_room(0.0):
-                    self.set_accept_enabled(False)  # the main loop enables it again, a second later at most
+                    self.set_accept_enabled(False)  # the main loop enables it again within a second
             elif error.errno not in NO_CONNECTION_YET:
                 raise
             return
@@ -169,11 +75,15 @@ class RegistryWorker(ThreadWorker):
         self.wait_idle(connection)
 
     def _cap_keepalive(self, deadline):
+        """Stop listening before a graceful shutdown waits for its connections."""
         self.stop_listening()
         super()._cap_keepalive(deadline)
 
     def stop_listening(self):
-        """Take who has connected already, and close: by itself gunicorn lets others connect, and wait in vain."""
+        """Accept pending connections and close the listeners.
+
+        gunicorn keeps them open, so that clients connect to a worker that never serves them.
+        """
         for listener in self.sockets:
             before = -1
             while before < self.nr_conns < self.worker_connections:
@@ -182,7 +92,10 @@ class RegistryWorker(ThreadWorker):
             listener.close()
 
     def make_room(self, seconds):
-        """Close the connection that is longest about closing, idle, or sending, for more than ``seconds``, if any."""
+        """Close the connection that has lingered, idled or sent for longest, beyond ``seconds``.
+
+        Returns: whether there was one.
+        """
         latest = time.monotonic() - seconds
         for waiting, allowed in (
             (self.lingering, LINGER_SECONDS),
@@ -195,6 +108,7 @@ class RegistryWorker(ThreadWorker):
         return False
 
     def wait_idle(self, connection):
+        """Wait for the first bytes of a request, up to the keep-alive timeout."""
         connection.sock.setblocking(False)
         connection.set_timeout()
         if not self.alive:
@@ -203,25 +117,27 @@ class RegistryWorker(ThreadWorker):
         self.watch(connection, self.receive_first)
 
     def wait_for_rest(self, connection):
+        """Wait for the rest of a request, up to its deadline."""
         connection.sock.setblocking(False)
         connection.timeout = connection.deadline
         self.pending_conns.append(connection)
         self.watch(connection, self.receive_more)
 
     def watch(self, connection, callback):
+        """Call ``callback`` when the connection is readable."""
         self.poller.register(connection.sock, EVENT_READ, partial(callback, connection))
 
     def receive_first(self, connection, client):
-        """The first bytes of a request, on an idle connection."""
+        """Receive the first bytes of a request on an idle connection."""
         if client.fileno() < 0:
-            return  # closed to make room, by an earlier event of the same round
-        connection.begin()
-        is_whole = self.receive(connection)
-        if is_whole is None:
+            return  # closed by make_room in the same round of the poller
+        connection.start_request()
+        is_ready = self.receive(connection)
+        if is_ready is None:
             return
         self.keepalived_conns.remove(connection)
         self.poller.unregister(client)
-        if is_whole:
+        if is_ready:
             self.enqueue_req(connection)
         elif not connection.received:
             self.forget(connection)
@@ -229,13 +145,14 @@ class RegistryWorker(ThreadWorker):
             self.wait_for_rest(connection)
 
     def receive_more(self, connection, client):
+        """Receive more bytes of a request."""
         if client.fileno() >= 0 and self.receive(connection):
             self.pending_conns.remove(connection)
             self.poller.unregister(client)
             self.enqueue_req(connection)
 
     def receive(self, connection):
-        """Whether a thread should take it now (it is whole, too large, or broken off); None where nothing came."""
+        """Receive bytes and return whether a thread should take the request; None without bytes."""
         if self.cfg.is_ssl:
             return True
         try:
@@ -248,30 +165,34 @@ class RegistryWorker(ThreadWorker):
         return connection.is_ready() if part else bool(connection.received)
 
     def enqueue_req(self, conn):
+        """Hand a request to a thread."""
         conn.queued = time.monotonic()
         super().enqueue_req(conn)
 
     def handle_request(self, req, conn):
+        """Run the application, and close the connection of a client that does not read."""
         try:
             return super().handle_request(req, conn)
         except TimeoutError:
-            self.log.info("An answer was not read within %d seconds.", self.request_timeout)
+            self.log.info("A client did not read its response within %d seconds.", self.request_timeout)
             return False
 
     def _keepalive_after(self, conn, keepalive):
+        """Return whether the connection stays open after its body was drained in time."""
         try:
             return super()._keepalive_after(conn, keepalive)
         except RequestTimeout:
             return False
 
     def handle_error(self, req, client, addr, exc):
+        """Answer 408 to an incomplete request, and leave other errors to gunicorn."""
         if isinstance(exc, (RequestTimeout, TimeoutError)):
             send_refusal(client)
         else:
             super().handle_error(req, client, addr, exc)
 
     def finish_request(self, conn, fs):
-        """The thread is done: the connection waits for the next request, or closes."""
+        """Wait for the next request of a connection, or close it."""
         try:
             if not fs.cancelled() and fs.result():
                 self.wait_for_next(conn)
@@ -281,17 +202,18 @@ class RegistryWorker(ThreadWorker):
             self.forget(conn)
 
     def wait_for_next(self, connection):
-        if not connection.left_over():
+        """Continue with bytes of a pipelined request, or wait for the next one."""
+        if not connection.has_leftover():
             self.wait_idle(connection)
             return
-        connection.begin()
+        connection.start_request()
         if self.cfg.is_ssl or connection.is_ready():
             self.enqueue_req(connection)
         else:
             self.wait_for_rest(connection)
 
     def linger(self, connection):
-        """Close it for writing, and read on until the client has closed too (RFC 9112, 9.6)."""
+        """Close a connection for writing, and read until the client closes it too."""
         connection.sock.shutdown(socket.SHUT_WR)
         connection.sock.setblocking(False)
         connection.timeout = time.monotonic() + LINGER_SECONDS
@@ -299,6 +221,7 @@ class RegistryWorker(ThreadWorker):
         self.watch(connection, self.read_on)
 
     def read_on(self, connection, client):
+        """Discard bytes of a lingering connection, and close it at its end."""
         if client.fileno() < 0:
             return
         try:
@@ -312,12 +235,12 @@ class RegistryWorker(ThreadWorker):
         self.discard(connection)
 
     def murder_pending(self):
-        """Refuse the requests that are overdue, close what has lingered; one more, where others could not come in.
+        """Answer 408 to overdue requests, close lingering connections and make room at the limit.
 
-        The main loop comes by here after each round, a second later at most: so what was answered is settled here too.
+        The main loop calls this at least once a second, so finished requests are settled here too.
         """
         now = time.monotonic()
-        if now - self.settled_at > SETTLED_EVERY:
+        if now - self.settled_at > SETTLE_INTERVAL_SECONDS:
             self.settled_at = now
             self.settle()
         while self.pending_conns and self.pending_conns[0].timeout <= now:
@@ -334,15 +257,17 @@ class RegistryWorker(ThreadWorker):
             self.make_room(CROWDED_SECONDS)
 
     def discard(self, connection):
+        """Close a connection that the poller watches."""
         self.poller.unregister(connection.sock)
         self.forget(connection)
 
     def forget(self, connection):
+        """Close a connection that the poller does not watch."""
         self.nr_conns -= 1
         connection.close()
 
 
 def send_refusal(client):
-    """408, where it can be sent without waiting."""
+    """Send 408 if the socket takes it without waiting."""
     with suppress(OSError):
-        util.write_error(client, 408, "Request Timeout", "The request did not arrive within the time that it may take.")
+        util.write_error(client, 408, "Request Timeout", "The request was not complete within the time limit.")

@@ -10,7 +10,7 @@ from conftest import IMAGE, answer_to
 from gunicorn.config import Config
 
 from listing import pages
-from server import worker
+from server.connection import Connection
 
 
 @pytest.mark.parametrize("direction", ["asc", "desc"])
@@ -304,16 +304,16 @@ def test_a_head_is_read_once_however_small_the_pieces_of_its_body():
     near, far = socket.socketpair()
     head = b"PUT /images HTTP/1.1\r\nX-Long: " + b"x" * 30000 + b"\r\nContent-Length: 3\r\n\r\n"
     with near, far:
-        connection = worker.Connection(Config(), near, "", "", seconds=30)
-        connection.received += head
-        first = connection.is_ready()
+        client = Connection(Config(), near, "", "", seconds=30)
+        client.received += head
+        first = client.is_ready()
 
-        connection.received[: len(head)] = bytes(len(head))  # whoever looked at it again would not know it
+        client.received[: len(head)] = bytes(len(head))  # whoever looked at it again would not know it
 
         later = []
         for piece in (b"1", b"2", b"3"):
-            connection.received += piece
-            later.append(connection.is_ready())
+            client.received += piece
+            later.append(client.is_ready())
 
     assert (first, later) == (False, [False, False, True])
 

@@ -23,9 +23,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from test_server import printed_until, wait_until, worker_pids
 
 from config import VERSION
-from monitoring import Answered, metrics
+from monitoring import Record, metrics
 from schemas import UPDATE_STATUSES
-from server.counters import Board
+from server.counters import SharedCounters
 from storage import schema_guard
 
 TOKEN = re.compile(r"registry_[\w-]{43}")
@@ -429,11 +429,11 @@ def is_answering(url):
 
 
 def answered(rule, method, status, seconds):
-    return Answered(0.0, seconds, rule, method, status, 0, "req-1", None, 0.0, ())
+    return Record(0.0, seconds, rule, method, status, 0, "req-1", None, 0.0, ())
 
 
 def test_slots_are_taken_once_and_again_when_they_are_free():
-    board = Board(2)
+    board = SharedCounters(2)
 
     assert [board.take(), board.take(), board.take()] == [0, 1, None]
     board.release(0)
@@ -442,7 +442,7 @@ def test_slots_are_taken_once_and_again_when_they_are_free():
 
 
 def test_what_a_worker_has_counted_is_there_when_another_takes_its_slot():
-    board, layout = Board(2), metrics.Layout(["/images"])
+    board, layout = SharedCounters(2), metrics.Layout(["/images"])
     for _ in range(3):
         slot = board.take()
         metrics.Counter(layout, board.slot(slot), {"/images": "/images"}).add([answered("/images", "GET", 200, 0.1)])
@@ -452,7 +452,7 @@ def test_what_a_worker_has_counted_is_there_when_another_takes_its_slot():
 
 
 def test_workers_that_would_mean_different_things_by_a_cell_do_not_both_count():
-    board = Board(2)
+    board = SharedCounters(2)
 
     assert board.agrees(metrics.Layout(["/images"]).mark)
     assert board.agrees(metrics.Layout(["/images"]).mark)
@@ -460,7 +460,7 @@ def test_workers_that_would_mean_different_things_by_a_cell_do_not_both_count():
 
 
 def test_every_route_and_method_has_cells_of_its_own_and_within_its_slot():
-    board = Board(1)
+    board = SharedCounters(1)
     layout = metrics.Layout([f"/{number}" for number in range(200)])
     starts = sorted(layout.starts.values())
 
@@ -474,13 +474,13 @@ def test_requests_that_are_settled_by_a_scrape_and_the_worker_at_once_are_counte
     request.addfinalizer(partial(sys.setswitchinterval, sys.getswitchinterval()))
     request.addfinalizer(logging.getLogger("registry").handlers.clear)
     sys.setswitchinterval(1e-6)
-    monitor, board = client.application.extensions["monitor"], Board(1)
-    settle = monitor.attend(board, board.take())
+    monitor, board = client.application.extensions["monitor"], SharedCounters(1)
+    settle = monitor.start(board, board.take())
     monitor.log = None
 
     def answer_and_settle(_):
         for _ in range(20):
-            monitor.answered.extend([answered("/images", "GET", 200, 0.1)] * 50)
+            monitor.queue.extend([answered("/images", "GET", 200, 0.1)] * 50)
             settle()
 
     with ThreadPoolExecutor(8) as pool:
@@ -491,12 +491,12 @@ def test_requests_that_are_settled_by_a_scrape_and_the_worker_at_once_are_counte
 
 def test_what_is_costly_to_find_is_kept_for_longer():
     times = []
-    kept = metrics.Kept(lambda: times.append(1) or len(times))
+    kept = metrics.CostCache(lambda: times.append(1) or len(times))
 
     assert [kept.get() for _ in range(5)] == [1] * 5
     kept.until = 0.0
     assert kept.get() == 2
-    slow = metrics.Kept(lambda: time.sleep(0.3))
+    slow = metrics.CostCache(lambda: time.sleep(0.3))
     slow.get()
     assert slow.until - time.monotonic() > 14
 

@@ -91,7 +91,7 @@ def test_an_open_file_that_is_no_socket_is_refused(refusal, tmp_path, number):
         number = file.fileno() if number == "file" else number
         line = refusal("-b", f"fd://{number}", files=[file.fileno()])
 
-    assert line.startswith(f"registry: the socket to listen on, open file {number}: ")
+    assert line.startswith(f"registry: the inherited socket, file descriptor {number}: ")
 
 
 @pytest.mark.parametrize("text", ["abc", "3,x", "-1", "9" * 30])
@@ -134,7 +134,7 @@ def test_local_is_loopback_and_a_unix_socket(name, is_local):
 
 @pytest.mark.parametrize(
     ("content", "cause"),
-    [(None, "No such file or directory"), (b"", "no certificate and key"), (b"-----BEGIN\n", "")],
+    [(None, "No such file or directory"), (b"", "certificate and key must be PEM"), (b"-----BEGIN\n", "")],
     ids=["missing", "empty", "not PEM"],
 )
 def test_a_certificate_that_is_none_is_refused_by_name(refusal, tmp_path, content, cause):
@@ -148,7 +148,7 @@ def test_a_certificate_that_is_none_is_refused_by_name(refusal, tmp_path, conten
 
 
 def test_a_key_without_a_certificate_is_refused(refusal):
-    assert refusal(server__keyfile="key.pem") == "registry: [server] keyfile = 'key.pem': it needs certfile beside it"
+    assert refusal(server__keyfile="key.pem") == "registry: [server] keyfile = 'key.pem': set certfile too"
 
 
 def test_a_key_of_another_certificate_is_refused(certificate, tmp_path):

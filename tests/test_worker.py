@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import gunicorn
 import pytest
 from conftest import ROOT, clean_environment
 
@@ -85,3 +86,8 @@ def test_the_peer_is_the_socket_s_and_never_a_header_s(mirror, connect, peer):
 
 def test_a_name_with_an_underscore_is_dropped(mirror):
     assert "HTTP_X_TENANT_ID" not in shown(over_tcp(mirror), "X_Tenant_Id: forged", "X_TENANT-ID: forged")
+
+
+def test_the_worker_fits_the_pinned_gunicorn():
+    """RegistryWorker overrides methods of ThreadWorker; review it before a version is added here."""
+    assert gunicorn.__version__ in ("27.0.1",)

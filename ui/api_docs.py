@@ -1,4 +1,4 @@
-"""The API's own description: /docs for people, /openapi.json for programs, /versions for both."""
+"""API description: /docs for people, /openapi.json for programs, and /versions."""
 
 from functools import cache
 from pathlib import Path
@@ -9,17 +9,17 @@ from flask import Blueprint
 from auth import ANONYMOUS
 from config import VERSION
 from security import SAFE_HEADERS
-from web import Answer, answer, answer_json
+from web import respond, respond_json
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs" / "openapi.json"
 SCRIPT = ROOT / "ui" / "static" / "vendor" / "rapidoc" / "rapidoc-min.js"
-# Its styles stand within the script. Nothing is fetched from another host, and nothing else runs.
+# The viewer has its styles inline. Nothing is fetched from another host, and no other script runs.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
 )
-HEADERS = {**dict(SAFE_HEADERS), "Content-Security-Policy": POLICY, "Referrer-Policy": "same-origin"}.items()
+HEADERS = {**dict(SAFE_HEADERS), "Content-Security-Policy": POLICY, "Referrer-Policy": "same-origin"}
 PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -44,44 +44,39 @@ PAGE = """<!doctype html>
 """
 
 
-class Page(Answer):
-    """Bytes for a browser, with what it may do with them."""
-
-    safe_headers = HEADERS
-
-
 reference = Blueprint("reference", __name__)
 
 
 @reference.get("/docs")
 def show_docs():
-    """The document, rendered."""
-    return page(PAGE.replace("VERSION", VERSION).encode(), "text/html; charset=utf-8")
+    """Show the API reference."""
+    return send(PAGE.replace("VERSION", VERSION).encode(), "text/html; charset=utf-8")
 
 
 @reference.get("/docs/rapidoc.js")
 def show_script():
-    """What renders it."""
-    answered = page(read_script(), "text/javascript; charset=utf-8")
-    answered.safe_headers = {**dict(HEADERS), "Cache-Control": "private, max-age=86400"}.items()
-    return answered
+    """Send the viewer of the API reference."""
+    return send(read_script(), "text/javascript; charset=utf-8", {"Cache-Control": "private, max-age=86400"})
 
 
 @reference.get("/openapi.json")
 def show_openapi():
-    """The document, of the server that is asked."""
-    return answer(read_document())
+    """Send the OpenAPI document, with this server's address."""
+    return respond(read_document())
 
 
 @reference.get("/versions")
 def show_versions():
-    """The product's version, and the API's."""
+    """List the versions of the product and of the API."""
     links = [{"rel": "self", "href": "/images"}, {"rel": "describedby", "href": "/openapi.json"}]
-    return answer_json({"version": VERSION, "versions": [{"id": "v1.0", "status": "CURRENT", "links": links}]})
+    return respond_json({"version": VERSION, "versions": [{"id": "v1.0", "status": "CURRENT", "links": links}]})
 
 
-def page(content, content_type):
-    return Page(content, 200, [("Content-Type", content_type), ("Content-Length", str(len(content)))])
+def send(content, content_type, headers=()):
+    """Return a response for a browser, with this page's security headers."""
+    response = respond(content, content_type=content_type)
+    response.last_headers = {**HEADERS, **dict(headers)}.items()
+    return response
 
 
 @cache
@@ -96,6 +91,6 @@ def read_document():
 
 
 def register(app):
-    """Who asks is nobody's business: nothing of this is anybody's image."""
+    """Add the routes; they need no identity, since they show no image."""
     app.register_blueprint(reference)
-    app.identifiers[reference.name] = lambda asked: ANONYMOUS
+    app.identifiers[reference.name] = lambda request: ANONYMOUS

@@ -55,9 +55,9 @@ def redirect_to_image(image_id):
 def show_json(image_id):
     """Return the record as JSON, as the API shows it to this caller."""
     tag, record = pages.rendered(pages.show(image_id, request.context), request.context, request.settings.api)
-    answered = web.answer(b'{"image":%b}' % record, [("ETag", f'"{tag}"')])
-    answered.safe_headers = JSON_HEADERS
-    return answered
+    response = web.respond(b'{"image":%b}' % record, [("ETag", f'"{tag}"')])
+    response.last_headers = JSON_HEADERS
+    return response
 
 
 def image_page(seen, status=200, refusal=None, entered=None):

@@ -3,7 +3,7 @@
 import json
 from http import HTTPStatus
 
-from flask import Response, current_app, g, render_template, request, url_for
+from flask import current_app, g, render_template, request, url_for
 
 from security import SAFE_HEADERS
 from ui import sessions
@@ -56,9 +56,7 @@ class Page(JSONResponse):
 
     default_mimetype = "text/html"
     automatically_set_content_length = True
-
-    def get_wsgi_response(self, environ):
-        return Response.get_wsgi_response(self, environ)
+    last_headers = ()
 
 
 def render(template, status=200, /, **values):

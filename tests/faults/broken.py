@@ -76,7 +76,7 @@ def without_translated_errors():
 
 
 def without_host():
-    security.Guard.require_host = lambda self, environ: None
+    security.RequestGuard.require_host = lambda self, environ: None
 
 
 def without_sec_fetch_site():
@@ -84,11 +84,11 @@ def without_sec_fetch_site():
         def __contains__(self, site):
             return True
 
-    security.OWN_PAGES = Anything()
+    security.SAME_ORIGIN = Anything()
 
 
 def without_origin():
-    security.is_own = lambda origin, environ: True
+    security.is_same_origin = lambda origin, environ: True
 
 
 def without_content_types():
@@ -96,7 +96,7 @@ def without_content_types():
 
 
 def without_safe_headers():
-    web.SAFE_HEADERS = web.Answer.safe_headers = ()
+    web.SAFE_HEADERS = web.JSONResponse.last_headers = ()
 
 
 def without_hiding_before_reading():

@@ -33,7 +33,7 @@ test: .venv/dev
 	$(BIN)/pytest -n auto --dist worksteal -m 'not exhaustive'
 
 test-all: .venv/dev
-	$(BIN)/pytest -n auto --dist worksteal
+	MODEL_EXAMPLES=150 $(BIN)/pytest -n auto --dist worksteal
 
 torture: .venv/dev
 	TORTURE=1 $(BIN)/pytest -n auto --dist worksteal tests/faults $(PROMISED:%=tests/test_%.py)

@@ -28,6 +28,8 @@ from registry import create_app
 ROOT = Path(__file__).parent.parent
 FLASK = [Path(sys.executable).with_name("flask"), "--app", "registry"]
 TENANT_OF = {"owner": "owner", "member": "member", "sharer": "sharer", "stranger": "stranger", "tenantless": ""}
+# A shell's background job ignores SIGINT, and servers and commands that are started from it would do so, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 CALLERS = ("anonymous", "tenantless", "stranger", "member", "sharer", "owner", "admin")
 IMAGE = {"name": "cirros", "status": "active", "disk_format": "qcow2", "container_format": "bare"}
 

@@ -23,7 +23,7 @@ import lists
 import models
 import plans
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "20"))
 # The fixtures are one test's: each example begins with its own catalogue, or asks the same one. A busy machine is slow.
 IGNORED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
 searching = settings(

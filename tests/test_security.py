@@ -338,6 +338,7 @@ def test_a_planted_statement_is_found(planted, found):
     assert parts_by_function(ast.parse(planted)).get("", set()) == found
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("file", [*BUILDERS, "models.py", "search.py", "ui/totals.py", "cli/exporting.py"])
 @pytest.mark.parametrize(
     "planted",
@@ -399,6 +400,7 @@ def test_a_planted_danger_is_found_in_commands_too(planted):
     assert dangers_in(reach_of(ast.parse(planted))) != set()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("file", ["web.py", "models.py", "registry.py", "reference.py", "ui/image.py", "serving.py"])
 @pytest.mark.parametrize(
     "planted",

@@ -103,9 +103,9 @@ def become(arguments, folder, variables, streams):
         file = os.open(Path(streams, name), os.O_RDWR)
         os.dup2(file, number)
         os.close(file)
-    sys.stdin = open(0, closefd=False)
-    sys.stdout = open(1, "w", closefd=False)
-    sys.stderr = open(2, "w", 1, errors="backslashreplace", closefd=False)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115, they stay open
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     sys.argv = arguments
     sys.modules["__main__"] = ModuleType("__main__")  # click takes the name of the program from it
 

@@ -1,5 +1,6 @@
 # make run      sets up .venv and serves http://127.0.0.1:9191
-# make test     all tests, in parallel
+# make test     every promise, with samples of the large products, in at most five minutes
+# make test-all all tests, with every case of the large products
 # make torture  what breaks in operation, at full length: kill -9, lost power, full disks, races
 # make ui-test  the tests in a real browser, after installing one where apt-get can
 # make lint     ruff, and the format
@@ -21,7 +22,7 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --require-hashe
 # For every Python from 3.11 on, and every platform.
 COMPILE = $(AUDIT)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-strip-extras
 
-.PHONY: run setup test torture ui-test lint install bench coverage format audit pins
+.PHONY: run setup test test-all torture ui-test lint install bench coverage format audit pins
 
 run: .venv/run
 	@$(BIN)/gunicorn 'registry:create_app()'
@@ -29,7 +30,10 @@ run: .venv/run
 setup: .venv/run
 
 test: .venv/dev
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist worksteal -m 'not exhaustive'
+
+test-all: .venv/dev
+	MODEL_EXAMPLES=150 $(BIN)/pytest -n auto --dist worksteal
 
 torture: .venv/dev
 	TORTURE=1 $(BIN)/pytest -n auto --dist worksteal tests/faults $(PROMISED:%=tests/test_%.py)

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 from support.browser import VIEWPORTS, forget, open_browser, resize
+from support.commands import run_flask
+from support.sampling import mark_exhaustive
 
 import migrations
 import models
@@ -26,6 +28,8 @@ from registry import create_app
 ROOT = Path(__file__).parent.parent
 FLASK = [Path(sys.executable).with_name("flask"), "--app", "registry"]
 TENANT_OF = {"owner": "owner", "member": "member", "sharer": "sharer", "stranger": "stranger", "tenantless": ""}
+# A shell's background job ignores SIGINT, and servers and commands that are started from it would do so, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 CALLERS = ("anonymous", "tenantless", "stranger", "member", "sharer", "owner", "admin")
 IMAGE = {"name": "cirros", "status": "active", "disk_format": "qcow2", "container_format": "bare"}
 
@@ -59,13 +63,24 @@ class TellingClient(FlaskClient):
         self.environ_base[REPEATED] = frozenset()
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """A database without images, to copy: a migration takes 30 times as long."""
+    path = tmp_path_factory.mktemp("empty") / "registry.db"
+    migrations.prepare(read_settings(environment(path)).database)
+    return path
+
+
 @pytest.fixture
-def make_client(database_path):
+def make_client(database_path, empty_database):
     """A function: Flask's client of a new application on ``database_path``, with options such as api__strict_create."""
 
     def make(**options):
         settings = read_settings(environment(database_path, **options))
-        migrations.prepare(settings.database)
+        if database_path.exists():
+            migrations.prepare(settings.database)
+        else:
+            shutil.copy2(empty_database, database_path)
         application = create_app(settings)
         application.test_client_class = TellingClient
         return application.test_client()
@@ -115,8 +130,10 @@ def make_image(request):
     return make
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """``-m browser`` are all tests that visit a page."""
+    """``-m browser`` are all tests that visit a page; ``-m "not exhaustive"`` leaves out what the samples leave out."""
+    mark_exhaustive(items)
     for item in items:
         if "chromium" in item.fixturenames:
             item.add_marker(pytest.mark.browser)
@@ -194,11 +211,8 @@ def run(database_path):
 
     def run_command(*arguments, content=b"", database=database_path, **options):
         variables = {**clean_environment(), **environment(database, **options)}
-        command = [*FLASK, *map(str, arguments)]
-        done = subprocess.run(
-            command, check=False, cwd=ROOT, env=variables, input=content, capture_output=True, timeout=60
-        )
-        return done.returncode, done.stdout, done.stderr.decode()
+        code, output, errors = run_flask(*arguments, folder=ROOT, variables=variables, content=content)
+        return code, output, errors.decode()
 
     return run_command
 

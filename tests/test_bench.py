@@ -18,6 +18,8 @@ from bench import answers, catalogue, draws, report, servers, storage, timing, w
 from bench.kinds import Kind, Kinds
 
 SIZE = 120
+# Against a hang alone: a measurement takes many times as long on a busy machine, which is no fault.
+HANGS_AFTER = 600
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="the benchmark needs wrk: apt install wrk")
 
 
@@ -115,7 +117,7 @@ def test_a_server_that_answers_wrongly_is_not_timed(folder, tmp_path, start_serv
     database_path.rename(tmp_path / f"registry-{SIZE}.db")
 
     process = bench(tmp_path, "--only", "list of 25$", "--kinds-only")
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=HANGS_AFTER)
 
     assert (status, process.returncode) == (200, 1)
     assert output.startswith("A wrong answer, so nothing was timed. GET /images?limit=25 (admin), images: ")
@@ -123,11 +125,12 @@ def test_a_server_that_answers_wrongly_is_not_timed(folder, tmp_path, start_serv
 
 
 @needs_wrk
+@pytest.mark.exhaustive
 def test_it_measures_what_it_should(folder):
     kinds = "show one: 304|list of 25$|detail of 25, deep|tenant with many: list$"
 
     process = bench(folder, "--only", kinds, "--rounds", "1", "--seconds", "0.05")
-    output, _ = process.communicate(timeout=100)
+    output, _ = process.communicate(timeout=HANGS_AFTER)
 
     assert process.returncode == 0, output
     rows = [re.split(r"\s*\|\s*", line.strip("| ")) for line in output.splitlines() if line.startswith("| ")]
@@ -145,13 +148,13 @@ def test_it_measures_what_it_should(folder):
 @needs_wrk
 def test_no_process_is_left_when_it_is_ended(folder):
     process = bench(folder, "--kinds-only", "--seconds", "30")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + HANGS_AFTER
     while len(processes_of(folder)) < 6 and time.monotonic() < deadline:
         time.sleep(0.05)  # polling, with a deadline
     started = processes_of(folder)
 
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=HANGS_AFTER)
 
     assert len(started) >= 6, output
     assert (output, process.returncode) == ("ended by a signal\n", 1)
@@ -173,7 +176,7 @@ def processes_of(folder):
 def test_without_wrk_it_says_how_to_get_it(folder, tmp_path):
     process = bench(folder, PATH=str(tmp_path))
 
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=HANGS_AFTER)
 
     assert (output, process.returncode) == ("The benchmark needs wrk: apt install wrk\n", 1)
 
@@ -211,7 +214,7 @@ def find_worst(folder):
         database = folder / f"registry-{SIZE}.db"
         command = [sys.executable, "-m", "bench.worst", "--database", str(database), "--seconds", "2", *arguments]
         options = {"cwd": ROOT, "env": clean_environment(), "capture_output": True, "text": True}
-        process = subprocess.run(command, check=False, timeout=60, **options)
+        process = subprocess.run(command, check=False, timeout=HANGS_AFTER, **options)
         assert process.stderr == ""
         return process.returncode, process.stdout
 

@@ -50,6 +50,7 @@ def image(make_image):
     return make_image(id=ID, properties={"a": "1"}, members={"friend": False})
 
 
+@pytest.mark.sampled
 @every_route
 @pytest.mark.parametrize(
     "content_type",
@@ -61,6 +62,7 @@ def test_a_body_says_that_it_is_json_in_utf_8(client, image, route, content_type
     assert response.status_code == ROUTES[route][3]
 
 
+@pytest.mark.sampled
 @every_route
 @pytest.mark.parametrize(
     ("content_type", "headers"),
@@ -130,6 +132,7 @@ NO_JSON = {
 }
 
 
+@pytest.mark.sampled
 @every_route
 @pytest.mark.parametrize("content", NO_JSON.values(), ids=NO_JSON)
 def test_a_body_that_is_no_json_object_in_utf_8_is_refused(client, image, route, content):
@@ -190,6 +193,7 @@ NESTINGS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("place", NESTINGS)
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}"), (b"[", b"")])
 @pytest.mark.parametrize("depth", [2_000, 100_000])
@@ -221,6 +225,7 @@ def test_metadata_of_some_depth_is_kept(client, image):
     assert response.json["image"]["location_data"][0]["metadata"] == {"a": json.loads(nested)}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("place", ["whole body", "image", "unknown key", "name", "properties", "metadata"])
 @pytest.mark.parametrize("constant", [b"NaN", b"Infinity", b"-Infinity", b"nan", b"+1", b".5", b"1.", b"1e"])
 def test_nan_infinity_and_broken_numbers_are_no_json_wherever_they_stand(client, image, place, constant):
@@ -232,6 +237,7 @@ def test_nan_infinity_and_broken_numbers_are_no_json_wherever_they_stand(client,
     assert state(client) == before
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("field", ["size", "min_disk"])
 @pytest.mark.parametrize(
     "number",

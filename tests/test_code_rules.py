@@ -351,6 +351,7 @@ def test_a_planted_statement_is_found(planted, found):
     assert parts_by_function(ast.parse(planted)).get("", set()) == found
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("file", [*BUILDERS, "models.py", "listing/search.py", "ui/totals.py", "cli/export_images.py"])
 @pytest.mark.parametrize(
     "planted",
@@ -412,6 +413,7 @@ def test_a_planted_danger_is_found_in_commands_too(planted):
     assert dangers_in(reach_of(ast.parse(planted))) != set()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "file", ["web.py", "models.py", "registry.py", "ui/api_docs.py", "ui/image.py", "server/startup_checks.py"]
 )

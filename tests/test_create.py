@@ -105,6 +105,7 @@ def test_the_record_stands_in_the_sqlite_file(client, database_path):
     assert rows(database_path, "SELECT url, metadata, status FROM location") == [("file:///a", '{"a":1}', "active")]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("container_format", [*CONTAINER_FORMATS, "", None, MISSING])
 @pytest.mark.parametrize("disk_format", DISK_FORMATS)
 def test_formats_are_known_ones_and_amazons_come_in_pairs(client, database_path, disk_format, container_format):
@@ -259,6 +260,7 @@ NO_TIMES = (
 )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -375,6 +377,7 @@ def test_locations_have_defaults_and_no_id_and_the_first_active_url_is_the_locat
 NO_URLS = ("", "a", "/var/lib", "//host/a", "1a:b", f"{LONGEST_URL}a", "file:///a\0", "file:///\ud800", 0, True, [])
 
 
+@pytest.mark.sampled("field")
 @pytest.mark.parametrize(
     ("field", "value"),
     [

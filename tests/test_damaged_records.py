@@ -59,6 +59,7 @@ def rows_of_all_tables(database_path):
 every_damage = pytest.mark.parametrize("name", DAMAGE)
 
 
+@pytest.mark.sampled
 @every_damage
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "undelete"])
 def test_a_damaged_record_is_not_written_and_so_not_given_a_digest_that_fits(
@@ -94,6 +95,7 @@ def test_a_damaged_record_is_read_as_it_was_or_answered_503(client, image, damag
         assert response.status_code == 503
 
 
+@pytest.mark.sampled
 @every_damage
 @pytest.mark.parametrize(
     "path",

@@ -64,6 +64,7 @@ def programs(tmp_path_factory):
     return os.pathsep.join([str(path), str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @pytest.mark.parametrize("words", ["", *EVERY])
 def test_every_example_of_a_help_works_as_it_was_asked_for(registry_folder, programs, tmp_path, words, spelling):

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.image_files import MEBIBYTE, convert, make, make_disk, make_iso, make_raw, partition_table
+from support.image_files import MEBIBYTE, convert, make, make_disk, make_iso, make_raw, need, partition_table
 
 from cli.image_format import IMAGE, NONE, REFUSED, SKIPPED, detect
 from cli.image_names import guess
@@ -209,6 +209,7 @@ def test_an_image_that_is_cut_short_is_refused_and_a_whole_one_is_not(tmp_path, 
 def test_what_was_written_compressed_or_has_snapshots_or_was_resized_is_whole(tmp_path):
     source = make_raw(tmp_path / "source.raw", 5 * MEBIBYTE + 4096)
     packed = tmp_path / "packed"
+    need("qemu-img", "qemu-utils")
     subprocess.run(["qemu-img", "convert", "-c", "-O", "qcow2", source, packed], check=True)
     kept = convert(source, tmp_path / "kept", "qcow2")
     for command in (["snapshot", "-c", "one", kept], ["resize", "-q", kept, "9G"], ["snapshot", "-c", "two", kept]):

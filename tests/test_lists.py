@@ -180,6 +180,7 @@ def test_an_admin_may_ask_for_public_images_for_the_others_or_for_all(client_as,
     assert listed == dict.fromkeys(words, seen)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("parameter", ["is_public", "deleted"])
 @pytest.mark.parametrize("caller", OTHERS)
 def test_is_public_and_deleted_are_ignored_from_anybody_but_admins(client_as, make_image, caller, parameter):
@@ -221,6 +222,7 @@ def test_admins_see_killed_and_deleted_images_where_they_ask(client_as, make_ima
     assert listed == [seen, seen_since]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("deleted", ["", "&deleted=true", "&deleted=false"])
 @pytest.mark.parametrize("caller", ["anonymous", "stranger", "owner"])
 def test_others_see_killed_images_where_they_ask_and_deleted_ones_never(client_as, make_image, caller, deleted):
@@ -324,6 +326,7 @@ def test_hundreds_of_property_filters_all_hold(client, make_image):
     assert listed == [["fits"], []]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("path", ["/images", "/", "/images/detail"])
 @pytest.mark.parametrize(
     ("parameter", "values", "message"),
@@ -428,6 +431,7 @@ def test_a_change_moves_an_image_into_changes_since_and_for_admins_a_deletion_to
     assert after_deletion == [["image"], []]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("query", ["", "property-a=1&status=active&changes-since=2000-01-01"])
 @pytest.mark.parametrize("path", ["/images", "/images/detail"])
 @pytest.mark.parametrize("caller", ["admin", "owner"])

@@ -22,7 +22,7 @@ import models
 from listing import pages, planner
 from storage import engine
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "20"))
 # The fixtures are one test's: each example begins with its own catalogue, or asks the same one. A busy machine is slow.
 IGNORED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
 searching = settings(

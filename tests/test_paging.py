@@ -78,6 +78,7 @@ def make_five(make_image):
     return lambda **fields: {name: make_image(name=name, is_public=True, **fields)["id"] for name in "abcde"}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("sort_dir", ["asc", "desc"])
 @pytest.mark.parametrize("sort_key", SORT_KEYS)
 def test_pages_of_any_size_are_in_order_with_nulls_and_ties(make_client, sort_key, sort_dir):
@@ -115,6 +116,7 @@ def test_the_newest_image_comes_first_unless_asked_otherwise(client, make_five):
     assert listed == {**reverse, "sort_dir=asc": "abcde"}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("path", ["/images", "/", "/images/detail"])
 @pytest.mark.parametrize("caller", ["anonymous", "tenantless", "stranger", "member", "owner", "admin", "admin@owner"])
 @pytest.mark.parametrize("sort_dir", ["asc", "desc"])
@@ -183,6 +185,7 @@ def test_a_list_holds_up_to_a_thousand_images_by_default(client, make_image):
     assert walks == [chunks([str(number) for number in range(1000, -1, -1)], 1000)] * 4
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("parameter", "values", "message"),
     [
@@ -289,6 +292,7 @@ CHANGES = [{"name": "zz"}, None, {"is_public": False}, {"size": 10**6}, {"name":
 CHANGES += [{"size": None}, {"disk_format": "vdi", "container_format": "ovf"}, {"name": ""}, {"properties": {"a": "b"}}]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("sort_dir", ["asc", "desc"])
 @pytest.mark.parametrize("sort_key", SORT_KEYS)
 def test_a_walk_shows_what_stays_exactly_once_while_others_come_go_and_change(
@@ -316,6 +320,7 @@ def test_a_walk_shows_what_stays_exactly_once_while_others_come_go_and_change(
     assert {image_id: shown[image_id] for image_id in steady} == dict.fromkeys(steady, 1)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("path", ["/images", "/", "/images/detail"])
 @pytest.mark.parametrize(
     ("query", "fields"),
@@ -406,6 +411,7 @@ TAMPERED = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("how", TAMPERED)
 @pytest.mark.parametrize("path", ["/images", "/images/detail"])
 def test_a_position_that_was_tampered_with_is_refused(client, make_five, path, how):

@@ -564,6 +564,7 @@ migrations.migrate(path, 5)
 """
 
 
+@pytest.mark.exhaustive
 def test_a_migration_killed_at_every_statement_leaves_the_old_or_the_new_and_goes_on(tmp_path):
     old = tmp_path / "old.db"
     make_version(old, migrations.versions()[0])

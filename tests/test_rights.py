@@ -117,6 +117,7 @@ def test_only_a_tenants_user_or_an_admin_registers_images(client_as):
     assert len(client_as("admin").get("/images?is_public=none").json["images"]) == 6
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("caller", ALL_CALLERS)
 @pytest.mark.parametrize("path", [path.replace("*", "member") for path in LISTS])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -151,6 +152,7 @@ def judged():
     return of_images | {(method, path) for path in FOR_ALL for method in READS} | {("POST", "/images")}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("route", ROUTES)
 def test_with_flavor_none_everybody_is_an_admin_whatever_the_identity_headers_say(client, make_image, kind, route):

@@ -331,6 +331,7 @@ ACTIONS = (
 )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("together", [1, 3, 7, 256])
 @pytest.mark.parametrize("seed", range(3))
 def test_an_image_is_found_by_its_present_words_alone(client, tmp_path, monkeypatch, together, seed):

@@ -142,6 +142,7 @@ def test_the_host_of_bytes_on_a_socket_counts(server, head, status):
 # Origin and Sec-Fetch-Site
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("method", "path"), WRITES)
 @pytest.mark.parametrize(
     "headers",

@@ -176,7 +176,9 @@ def test_what_a_name_says_to_the_terminal_does_not_reach_it(folder, create):
 def test_a_letter_that_the_locale_lacks_is_escaped(folder, create):
     create("日")
 
-    assert folder.get("list", PYTHONIOENCODING="latin-1").split("\t")[1] == r"\u65e5"
+    _, output, _ = folder.run_file("list", PYTHONIOENCODING="latin-1")
+
+    assert output.split("\t")[1] == r"\u65e5"
 
 
 def test_no_image_is_said_on_a_terminal_only(folder):

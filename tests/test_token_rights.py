@@ -73,6 +73,7 @@ def make_image_of_kind(admin, kind, **more):
     return image["id"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("route", ROUTES)
 def test_the_table_of_rights_holds_for_tokens(client_by_token, kind, route):

@@ -208,6 +208,7 @@ def test_what_is_not_there_is_a_page_too(client, path):
     assert "Not found" in visit(client, path, 404).text
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("path", ["/ui", "/ui/images", "/ui/dashboard", "/ui/nowhere"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
 def test_a_page_that_takes_no_form_says_so_as_a_page(client, method, path):

@@ -78,6 +78,7 @@ def test_properties_are_merged_by_name(client, make_image, form):
     assert response.json["image"]["properties"] == expected
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("word", ["true", "True", "TRUE", "tRuE", "1", "yes", "Yes", "YES"])
 @pytest.mark.parametrize(
     ("fields", "left"),
@@ -269,6 +270,7 @@ def test_another_id_is_refused(client, make_image, value):
     assert snapshot(client) == before
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("caller", ["admin", "owner"])
 @pytest.mark.parametrize("value", ["1999-01-01T00:00:00", "garbage", None, True, 5, {}, "\0"])
 def test_times_and_marks_of_deletion_are_ignored_from_everybody(client_as, make_image, caller, value):
@@ -343,6 +345,7 @@ def test_changes_in_quick_succession_have_rising_times(client, make_image):
     assert times == sorted(set(times))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("headers", [{}, {PURGE: "true"}])
 @pytest.mark.parametrize(
     ("fields", "named"),

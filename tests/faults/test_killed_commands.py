@@ -208,12 +208,17 @@ def old_and_new(stage):
     return [old, *stage.case.steps, new], new, records
 
 
+# In make test, of each command.
+MOST_MOMENTS, MOST_LOSSES = 4, 15
+
+
 def moments(records, random):
     """Numbers of the steps at which to kill: in torture all; else where names and lengths change, and a few."""
     every = range(1, len(records) + 1)
     telling = [number for number, record in enumerate(records, 1) if is_telling(record)]
     some = {*telling, *(number + 1 for number in telling), *random.sample(every, min(2, len(every)))}
-    return sorted(rounds(some & {*every}, every))
+    some = sorted(some & {*every})
+    return rounds(sorted(random.sample(some, min(MOST_MOMENTS, len(some)))), every)
 
 
 def is_telling(record):
@@ -247,7 +252,8 @@ def test_a_command_that_loses_power_leaves_the_old_or_the_new(arrange, stage, ol
 
     # Once a file was renamed, and the folder not yet synced, names count: any of them may be lost by itself.
     telling = [number + 1 for number, record in enumerate(records) if record.operation == RENAME] * 100
-    for moment in [*range(len(records)), *telling, *[len(records)] * 5] * rounds(1, 10):
+    every = [*range(len(records)), *telling, *[len(records)] * 5] * 10
+    for moment in rounds([*tally.random.sample(every, MOST_LOSSES), len(records)], every):
         stage.clear()
         for name, content in disk_after(records[:moment], Chance(tally.random), before).items():
             (stage.case.at / name).write_bytes(content)

@@ -186,6 +186,7 @@ def schemathesis_operation(application, path, method):
     return document[path][method.upper()]
 
 
+@pytest.mark.sampled("path method", "flavor")
 @every_flavor
 @pytest.mark.parametrize(
     ("path", "method"),

@@ -24,6 +24,7 @@ def make(path, kind, *options, size="8M"):
 
 
 def convert(source, path, kind, *options):
+    need("qemu-img", "qemu-utils")
     words = [part for option in options for part in ("-o", option)]
     subprocess.run(["qemu-img", "convert", "-O", kind, *words, source, path], check=True, capture_output=True)
     return path

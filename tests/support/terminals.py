@@ -11,6 +11,8 @@ from contextlib import suppress
 
 from conftest import ROOT, clean_environment
 
+from support.commands import run_launcher
+
 LAUNCHER = ROOT / "registry"
 OURS = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -27,6 +29,14 @@ class Folder:
 
     def run(self, *arguments, content=None, **variables):
         """(exit code, output, errors)"""
+        if self.launcher != LAUNCHER:
+            return self.run_file(*arguments, content=content, **variables)
+        options = {"folder": self.path, "variables": self.variables | variables, "content": (content or "").encode()}
+        code, output, errors = run_launcher(*arguments, **options)
+        return code, output.decode(), errors.decode()
+
+    def run_file(self, *arguments, content=None, **variables):
+        """Return the same of the file ``./registry`` itself, with a start of Python."""
         done = subprocess.run(
             [self.launcher, *map(str, arguments)],
             check=False,

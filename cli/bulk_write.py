@@ -30,7 +30,9 @@ def print_result(label, place, image, reason):
 
 @contextmanager
 def single_run(is_local, paths):
-    """Wait until no other scan or sync runs: two that read the records at once would add the same images twice.
+    """Wait until no other scan or sync runs.
+
+    Two that read the records at the same time would both add the same images.
 
     The lock is on the local database's folder, or, if the registry is a server's, on each of the ``paths``.
     """
@@ -77,7 +79,7 @@ def deferred_sync(is_local):
 
 
 def is_public_by_default():
-    """Return whether new images are public: yes unless callers are identified, by a token or by [auth] flavor."""
+    """Return whether new images are public: only if callers are not identified."""
     parameters = click.get_current_context().params
     if parameters.get("url"):
         return not parameters.get("token")

@@ -33,7 +33,7 @@ class Hasher:
         self.threads.shutdown(wait=True, cancel_futures=True)
 
     def hash_file(self, file, size, algorithms=(MD5, SHA512), advance=lambda count: None):
-        """Return ({algorithm: hexadecimal digest}, bytes read) of an open file of about ``size`` bytes.
+        """Return ({algorithm: hexadecimal digest}, bytes read) of an open file.
 
         ``advance`` is called with the length of each block.
         Raises: OSError, Stopped.

@@ -113,7 +113,7 @@ def serve_demo(port, is_without_browser):
 
 
 def make_environment(port):
-    """Return the server's environment: the present settings, but open to everyone on this machine, and only there."""
+    """Return the present settings, changed to serve this machine only, as admin."""
     file = os.environ.get("REGISTRY_CONFIG")
     return os.environ | {
         "REGISTRY_CONFIG": os.path.abspath(file) if file else "",

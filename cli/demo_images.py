@@ -11,7 +11,7 @@ SITE = "https://images.example.com"
 
 
 class Sample(NamedTuple):
-    """Sample image: ``megabytes`` is the file's size, ``gigabytes`` the virtual size, ``age`` is in days."""
+    """Sample image: size in ``megabytes``, virtual size in ``gigabytes``, age in days."""
 
     name: str
     distro: str
@@ -66,7 +66,7 @@ SAMPLES = (
 
 
 def make_id(sample):
-    """Return the sample's id, the same on every machine, so that a second demo recognises the images of the first."""
+    """Return the sample's id, the same on every machine."""
     return str(uuid.uuid5(NAMESPACE, sample.name))
 
 

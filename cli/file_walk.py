@@ -29,7 +29,7 @@ class Entry(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Result of a walk: ``troubles`` are (path, reason), ``duplicates`` (path, the same file's path in ``entries``)."""
+    """Result of a walk: ``duplicates`` are pairs (path, path in ``entries``)."""
 
     entries: list[Entry]
     troubles: list[tuple[str, str]]

@@ -90,7 +90,7 @@ def require_whole(detected, kind, file, head, size):
 
 
 def run_inspectors(file, head, size):
-    """Yield (kind, inspector, error text or None) of each format that the file starts like."""
+    """Yield (format, inspector, error or None) of each format that may match."""
     for kind, inspector_class in load_inspectors().items():
         inspector, broken = inspector_class(), None
         try:
@@ -116,7 +116,7 @@ def has_match(inspector):
 
 
 def load_inspectors():
-    """Return {format: class} of oslo.utils' inspectors, imported here because a server does not need them."""
+    """Return {format: class} of oslo.utils' inspectors, which only commands import."""
     from oslo_utils.imageutils import format_inspector
 
     # Its warnings repeat the reasons of the verdicts.

@@ -39,7 +39,9 @@ TITLES = {
 
 
 class Row(NamedTuple):
-    """Pattern of a lower-case file name without its ending, with the optional groups version, variant, build, arch.
+    """Pattern of file names, in lower case and without ending.
+
+    Its optional groups are version, variant, build and arch.
 
     ``versions`` translates the version, ``title`` replaces the distro's display name, ``arch`` is for names without.
     """
@@ -194,7 +196,7 @@ TABLE = (
 
 
 class ParsedName(NamedTuple):
-    """Display name of an image, and those of the properties os_distro, os_version, architecture that its file tells."""
+    """Display name of an image, and the properties known from its file name."""
 
     name: str
     properties: dict[str, str]

@@ -13,7 +13,7 @@ UNREADABLE, CHANGED = "unreadable", "changed"
 
 
 class Inspected(NamedTuple):
-    """Result of an inspection: ``verdict`` is one of image_format's, UNREADABLE or CHANGED (during the reading).
+    """Result of an inspection: a verdict of image_format, UNREADABLE or CHANGED.
 
     ``digests`` is empty unless the whole file was read.
     """
@@ -27,7 +27,7 @@ class Inspected(NamedTuple):
 
 @contextmanager
 def open_regular_file(path):
-    """Yield (descriptor, status) of a regular file, without blocking on pipes and devices. Raises: OSError."""
+    """Yield (descriptor, status) of a regular file; never block. Raises: OSError."""
     file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         status = os.fstat(file)
@@ -60,7 +60,7 @@ def inspect_file(
 
 
 def has_changed(path, file, before):
-    """Return whether the open file was written to, or replaced at its path, since ``before``."""
+    """Return whether the open file was written or replaced since ``before``."""
     return any(
         (after.st_dev, after.st_ino, after.st_size, after.st_mtime_ns)
         != (before.st_dev, before.st_ino, before.st_size, before.st_mtime_ns)

@@ -31,6 +31,7 @@ def progress_bar(label, length, unit="images"):
     started = time.monotonic()
 
     def text(done):
+        """Return the text beside the bar: count and speed."""
         return f"{done:,} {unit}, {done / elapsed_since(started):,.0f}/s" if done is not None else ""
 
     options = {"length": length, "label": label, "item_show_func": text, "show_eta": True, "file": sys.stderr}
@@ -80,6 +81,7 @@ class ByteProgress:
         name, left = cleaned(path).rpartition("/")[2], size
 
         def advance(length):
+            """Count bytes that were read."""
             nonlocal left
             left -= length
             self.advance(length, name)
@@ -90,6 +92,7 @@ class ByteProgress:
             self.advance(max(left, 0), name)
 
     def advance(self, length, name):
+        """Move the bar by ``length`` bytes of the file ``name``."""
         with self.lock:
             self.bytes_read += length
             self.bar.update(length, name)

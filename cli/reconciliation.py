@@ -26,7 +26,7 @@ FILES_FORBIDDEN = (
 
 
 class Outcome(NamedTuple):
-    """Result for one file: ``word`` is ADDED, UPDATED, UNCHANGED, MISSING, FAILED, or a verdict of image_format.
+    """Result for one file: ``word`` is one of the above, or of image_format.
 
     ``image`` is the record; in a dry run the record to be created or changed.
     """
@@ -75,7 +75,7 @@ class FileRecords:
                         self.others.setdefault(path, image["id"])
 
     def use_registered_path(self, entry):
-        """Return the entry with the path in its file's record, if that is another link to the file."""
+        """Return the entry under the path in its file's record, if any."""
         if entry.path in self.by_path:
             return entry
         for path in (os.path.realpath(entry.path), *self.inodes.get(str(entry.status.st_ino), ())):
@@ -86,7 +86,7 @@ class FileRecords:
         return entry
 
     def choose_algorithm(self, path):
-        """Return the algorithm for os_hash_value: the record's if there is one, so that scan and sync agree."""
+        """Return the record's algorithm of os_hash_value, or sha512."""
         image = self.by_path.get(path)
         named = image and image["properties"].get("os_hash_algo")
         return named if named in ("sha256", "sha384", SHA512) else SHA512
@@ -101,13 +101,13 @@ class FileRecords:
         self.contents.get(image["properties"].get("os_hash_value"), set()).discard(path)
 
     def find_duplicates(self):
-        """Return lists of paths with identical content, each with one path in scope at least."""
+        """Return lists of paths with identical content, at least one in scope."""
         return sorted(
             sorted(paths) for paths in self.contents.values() if len(paths) > 1 and any(map(self.is_in_scope, paths))
         )
 
     def expect_moves(self, gone):
-        """Prepare to recognise files of the paths ``gone`` elsewhere, by size, mtime and inode."""
+        """Remember signatures of the paths ``gone``, to recognise moved files."""
         self.moved = {record_signature(self.by_path[path]): path for path in gone if path in self.by_path}
 
     def reconcile_unread(self, entry):
@@ -131,7 +131,7 @@ class FileRecords:
         return self.change(entry.path, image, values, f"moved from {cleaned(old)}", without=GONE)
 
     def reconcile(self, entry, found):
-        """Return the Outcome of a file that was read: create its record, or update size, checksums and format."""
+        """Create or update the record of a file that was read; return the Outcome."""
         image = self.by_path.get(entry.path)
         if found.verdict in (UNREADABLE, CHANGED):
             return Outcome(FAILED, found.reason, image)
@@ -167,7 +167,7 @@ class FileRecords:
         return self.send(ADDED, "", entry.path, self.client.create, values, values)
 
     def change(self, path, image, values, reason="", *, without):
-        """Update a record with ``values``, and remove the property ``without`` if it is there."""
+        """Update a record, and remove the property ``without`` if it is there."""
         if without in image["properties"]:
             kept = {name: value for name, value in image["properties"].items() if name != without}
             values = values | {"properties": kept | values.get("properties", {})}

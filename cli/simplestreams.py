@@ -33,7 +33,7 @@ class StreamError(ValueError):
 
 
 class Item(NamedTuple):
-    """Disk image of a stream; ``texts`` are the attributes of its product and version, ``sha256`` is in lower case."""
+    """Disk image of a stream; ``texts`` are its product's and version's attributes."""
 
     stream: str
     product: str
@@ -88,7 +88,7 @@ class Item(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """Refused item with its attributes ``texts``, or refused document, whose ``texts`` are None."""
+    """Refused item with its attributes ``texts``, or document without any."""
 
     place: str
     reason: str
@@ -96,7 +96,7 @@ class Refused(NamedTuple):
 
 
 def choose_names(items):
-    """Return {key: name}; names that several items share are extended by the item's key."""
+    """Return {key: name}, with names that items share extended by their key."""
     counts = Counter(item.name for item in items)
     return {item.key: item.name if counts[item.name] == 1 else extend_name(item) for item in items}
 
@@ -204,7 +204,7 @@ def require_path(path):
 
 
 def is_wanted(texts, archs, releases):
-    """Return whether attributes match one of the architectures and one of the releases, in any spelling."""
+    """Return whether attributes match the architectures and releases."""
     wanted = {normalize_architecture(arch) or arch for arch in archs}
     arch = normalize_architecture(texts.get("arch")) or texts.get("arch")
     return (not wanted or arch in wanted) and (not releases or bool(set(releases) & get_releases(texts)))

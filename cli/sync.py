@@ -51,8 +51,10 @@ def sync():
 @click.option("--public/--private", "is_public", default=None, help="Visibility of new images.")
 @with_client
 def sync_simplestreams(client, source, archs, releases, all_versions, folder, dry_run, is_public):
-    """Register the disk images of a simplestreams mirror, such as https://cloud-images.ubuntu.com/releases or
-    https://images.linuxcontainers.org. Their location is the mirror's URL, or, with --download, the fetched file.
+    """Register the disk images of a simplestreams mirror.
+
+    Mirrors are https://cloud-images.ubuntu.com/releases and https://images.linuxcontainers.org, for example. The
+    location of an image is the mirror's URL, or, with --download, the fetched file.
 
     A fetched file is kept only if its size and sha256 match the index. Signatures (.sjson) are NOT verified: only
     https protects the index from forgery. A folder can be a mirror too; its files are verified in place. A second sync
@@ -122,7 +124,7 @@ class Sync:
             self.register_wanted(items, wanted if has_all_versions else select_newest(wanted))
 
     def register_wanted(self, items, wanted):
-        """Register the wanted items, and report records that none of ``items`` belongs to any more."""
+        """Register the wanted items, and report records of items no longer listed."""
         records = self.load_records({item.stream for item in items})
         self.names = choose_names(items)
         self.register_all([item for item in wanted if item.disk_format in self.disk_formats], records)

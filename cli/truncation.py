@@ -17,7 +17,7 @@ ISO_TRAILING_BLOCKS, ISO_TRAILING_SHARE = 152, 64
 
 
 def find_needed_size(kind, file, head, size):
-    """Return the least size in bytes of an image of ``kind`` that begins with ``head``; 0 if unknown.
+    """Return the least size of an image in bytes, 0 if unknown.
 
     Not checked: snapshot tables, the correctness of tables, and table bytes beyond MOST_TABLE_BYTES.
     """
@@ -65,9 +65,9 @@ def find_qcow2_ends(tables, head, _):
 
 
 def find_cluster_ends(entries, cluster, whole):
-    """Yield the end offsets of an L2 table's clusters: of the first ``whole`` entirely, of the others one byte.
+    """Yield the end offsets of an L2 table's clusters.
 
-    Clusters beyond the disk's size may be cut off.
+    The first ``whole`` clusters must be complete; those beyond the disk's size may be cut off after a byte.
     """
     for part, length in ((entries[:whole], cluster), (entries[whole:], 1)):
         yield max((each & QCOW2_OFFSET for each in part if not each & QCOW2_NO_CLUSTER), default=-length) + length
@@ -113,7 +113,7 @@ def find_vdi_ends(tables, head, _):
 
 
 def find_vhd_ends(tables, head, _):
-    """Yield the end offsets of a dynamic vhd's header, block table and allocated blocks."""
+    """Yield the end offsets of a dynamic vhd's header, table and blocks."""
     (offset,) = struct.unpack_from(">Q", head, 16)
     yield offset + 1024 + VHD_FOOTER
     if offset >= 2**63:
@@ -127,7 +127,7 @@ def find_vhd_ends(tables, head, _):
 
 
 def find_iso_ends(tables, head, size):
-    """Yield the end offsets of an iso's volume, by its primary descriptor, and of a hybrid's GPT."""
+    """Yield the end offsets of an iso's primary volume, and of a hybrid's GPT."""
     yield from find_gpt_ends(tables, head, size)
     if head[32768:32774] != b"\1CD001":
         return
@@ -136,7 +136,7 @@ def find_iso_ends(tables, head, size):
 
 
 def find_gpt_ends(_, head, __):
-    """Yield the end offset of the backup GPT header, the last sector of the disk when it was partitioned."""
+    """Yield the end offset of the backup GPT header, the disk's last sector."""
     for sector in (512, 4096):
         if head[sector : sector + 8] == b"EFI PART":
             yield (struct.unpack_from("<Q", head, sector + 32)[0] + 1) * sector

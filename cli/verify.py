@@ -45,8 +45,10 @@ class Verdict(NamedTuple):
 @click.option("--jobs", type=click.IntRange(1, MOST_JOBS), help="Files read in parallel; default: one per core.")
 @with_client
 def verify_images(client, images, as_json, jobs):
-    """Compare the files of images with their records: size, checksum (md5) and os_hash_value. IMAGE is an id, its
-    beginning, or a name; without any, all images are verified.
+    """Compare the files of images with their records.
+
+    Compared are size, checksum (md5) and os_hash_value. IMAGE is an id, its beginning, or a name; without any, all
+    images are verified.
 
     States: ok, changed, missing, unreadable; no file (no location is a file), elsewhere (registered by a scan of
     another machine), unknown (the record has no checksum). The exit code is 1 if any is changed, missing or unreadable.
@@ -67,7 +69,7 @@ def verify_images(client, images, as_json, jobs):
 
 
 def verify_all(images, host, jobs):
-    """Return the Verdicts of images, in their order, reading ``jobs`` files in parallel."""
+    """Return the Verdicts of images, reading ``jobs`` files in parallel."""
     total = sum(image["size"] or 0 for image in images if local_file(image))
     hasher = Hasher(jobs)
     with byte_progress("verify", total) as progress, ThreadPoolExecutor(jobs) as readers:
@@ -113,7 +115,7 @@ def compare_file(image, path, hasher, advance):
 
 
 def get_digests(image):
-    """Return {algorithm: hexadecimal digest} of the record's checksums that hashlib can compute."""
+    """Return {algorithm: digest} of the record's checksums that hashlib can compute."""
     properties = image["properties"]
     known = {MD5: image["checksum"], properties.get("os_hash_algo"): properties.get("os_hash_value")}
     fixed = {name for name in hashlib.algorithms_guaranteed if not name.startswith("shake")}

@@ -12,7 +12,7 @@ from formatting import format_count
 
 
 def watch(scan, interval):
-    """Walk the scan's roots every ``interval`` seconds and register what has settled, until Ctrl-C."""
+    """Register settled files every ``interval`` seconds, until Ctrl-C."""
     click.echo(f"watching {format_count(len(scan.roots), 'path')}; press Ctrl-C to stop", err=True)
     watcher = Watcher(scan)
     try:
@@ -48,7 +48,7 @@ class Watcher:
         self.before = now
 
     def register(self, found, gone):
-        """Register settled files; leave them for the next walk if the registry cannot be reached."""
+        """Register settled files, or keep them for later if the registry is down."""
         try:
             outcomes = self.scan.register(found, gone if self.done else None)
         except Failure as failure:

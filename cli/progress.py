@@ -68,7 +68,7 @@ class ByteProgress:
         """Return the text beside the bar: files, bytes, speed, and the file read last."""
         speed = format_size(int(self.bytes_read / elapsed_since(self.started)))
         amount = f"{format_size(self.bytes_read)}/{format_size(self.total)}"
-        text = f"{amount}  {speed}/s  {format_count(self.files_read, 'file')}  {name or ''}".rstrip()
+        text = f"{format_count(self.files_read, 'file')}  {amount}  {speed}/s  {name or ''}".rstrip()
         columns = shutil.get_terminal_size().columns - len(self.label) - BYTE_BAR_COLUMNS - OTHER_COLUMNS
         return shortened(text, max(columns, SHORTEST_TEXT))
 

@@ -1,4 +1,4 @@
-"""Checksums of files, several at once in one reading, on as many cores as there are."""
+"""Checksums of files: several algorithms in one pass, on several cores."""
 
 import errno
 import hashlib
@@ -8,49 +8,58 @@ from concurrent.futures import ThreadPoolExecutor
 
 BLOCK_BYTES = 1024 * 1024
 ZEROS = memoryview(bytes(BLOCK_BYTES))
-# Below this a file's checksums are taken one after the other: handing a block to another thread costs more.
+# Smaller files are hashed in the reading thread: passing blocks to other threads would cost more than it gains.
 SMALL_BYTES = 4 * BLOCK_BYTES
 MD5, SHA512 = "md5", "sha512"
 
 
 class Stopped(Exception):
-    """Whoever waits for the checksums has gone."""
+    """Cancellation of a checksum by ``Hasher.stop``."""
 
 
 class Hasher:
-    """Hashlib gives the interpreter's lock away over a block, so that threads hash on several cores."""
+    """Thread pool for checksums.
+
+    Hashlib releases the interpreter lock, so threads use several cores.
+    """
 
     def __init__(self, jobs):
         self.threads = ThreadPoolExecutor(2 * jobs, thread_name_prefix="hash")
         self.is_stopped = threading.Event()
 
     def stop(self):
+        """Cancel running checksums and end the threads."""
         self.is_stopped.set()
         self.threads.shutdown(wait=True, cancel_futures=True)
 
-    def digests(self, file, size, algorithms=(MD5, SHA512), advance=lambda count: None):
-        """({algorithm: hexadecimal digest}, bytes read) of an open file of about ``size``, read once from its start.
+    def hash_file(self, file, size, algorithms=(MD5, SHA512), advance=lambda count: None):
+        """Return ({algorithm: hexadecimal digest}, bytes read) of an open file.
 
-        ``advance`` is told of each block's length. Raises OSError, Stopped.
+        ``advance`` is called with the length of each block.
+        Raises: OSError, Stopped.
         """
         hashes = [hashlib.new(algorithm, usedforsecurity=False) for algorithm in algorithms]
-        feed = self.feed_each if size < SMALL_BYTES or len(hashes) == 1 else self.feed_together
+        update = self.update_in_turn if size < SMALL_BYTES or len(hashes) == 1 else self.update_in_threads
         count = 0
-        for block in feed(hashes, blocks(file, size)):
+        for block in update(hashes, read_blocks(file, size)):
             if self.is_stopped.is_set():
                 raise Stopped
             count += len(block)
             advance(len(block))
         return {name: each.hexdigest() for name, each in zip(algorithms, hashes, strict=True)}, count
 
-    def feed_each(self, hashes, source):
+    def update_in_turn(self, hashes, source):
+        """Yield each block after updating the hashes with it, in this thread."""
         for block in source:
             for each in hashes:
                 each.update(block)
             yield block
 
-    def feed_together(self, hashes, source):
-        """While a block is hashed, the next one is read into the other buffer."""
+    def update_in_threads(self, hashes, source):
+        """Yield each block after updating the hashes with it, in threads.
+
+        The next block is read meanwhile.
+        """
         waiting = []
         block = next(source, None)
         while block is not None:
@@ -64,16 +73,18 @@ class Hasher:
             block = following
 
 
-def blocks(file, size):
-    """The file from its start, in two buffers by turns; where it has holes, zeros that were not read.
+def read_blocks(file, size):
+    """Yield the file's blocks from its start, in two alternating buffers.
 
-    One that grows beyond ``size`` meanwhile is left soon after it.
+    Holes of sparse files yield zeros unread.
+
+    Reading ends soon after ``size`` bytes, even if the file keeps growing.
     """
     buffers = [memoryview(bytearray(BLOCK_BYTES)) for _ in range(2)]
     position, turn, data_start = 0, 0, 0
     while position <= size:
         if position >= data_start:
-            data_start = next_data(file, position)
+            data_start = find_data(file, position)
         if data_start - position >= BLOCK_BYTES:
             position += BLOCK_BYTES
             yield ZEROS
@@ -86,8 +97,11 @@ def blocks(file, size):
         turn = 1 - turn
 
 
-def next_data(file, position):
-    """Where the next bytes are that are kept on the disk; the file's end where none follow."""
+def find_data(file, position):
+    """Return the offset of the next data that is not a hole.
+
+    The file's size if none follows.
+    """
     try:
         return os.lseek(file, position, os.SEEK_DATA)
     except OSError as error:

@@ -7,11 +7,11 @@ import click
 from flask import current_app
 
 import schemas
-from cli import inspection
 from cli.checksums import MD5, SHA512, Hasher
 from cli.client import Failure, Nonsense, formats, image_argument, with_client
 from cli.image_format import IMAGE, NONE, SKIPPED
 from cli.image_tables import how_of, output_options, told
+from cli.inspection import inspect_file
 from cli.param_types import Pair, Size, cleaned
 from cli.progress import progress_bar
 from cli.runtime import USAGE
@@ -187,7 +187,7 @@ def read_file(path, hashed):
             show(done, None)
 
         try:
-            found = inspection.read(path, current_app.settings.api.disk_formats, hasher, advance=advance, hashed=hashed)
+            found = inspect_file(path, current_app.settings.api.disk_formats, hasher, advance=advance, hashed=hashed)
         finally:
             hasher.stop()
     if found.verdict not in hashed:

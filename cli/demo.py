@@ -1,4 +1,4 @@
-"""``demo``: a registry with thirty images, served, and its page opened."""
+"""``demo``: fill a registry with thirty sample images, serve it and open its page."""
 
 import os
 import signal
@@ -14,28 +14,33 @@ from flask import current_app
 
 from cli import output
 from cli.client import Failure, open_client
-from cli.demo_images import SAMPLES, id_of, values_of
+from cli.demo_images import SAMPLES, make_body, make_id
 from cli.progress import progress_bar
 from cli.runtime import with_application
+from formatting import format_count
 from storage.engine import open_database
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 30
-BEHIND_A_SCREEN = ("DISPLAY", "WAYLAND_DISPLAY")
+DISPLAY_VARIABLES = ("DISPLAY", "WAYLAND_DISPLAY")
 
 
 @click.command("demo")
-@click.option("--into", type=click.Path(dir_okay=False), metavar="FILE", help="A database of its own for it.")
-@click.option("--force", is_flag=True, help="Also beside images that are there.")
-@click.option("--port", type=click.IntRange(1, 65535), help="Without it, [server] bind_port, or a free one.")
-@click.option("--no-browser", is_flag=True, help="Open no page.")
-@click.option("--no-serve", is_flag=True, help="Only put the images in.")
+@click.option(
+    "--into", type=click.Path(dir_okay=False), metavar="FILE", help="Use this database instead of the configured one."
+)
+@click.option("--force", is_flag=True, help="Add to a database that has other images.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="Port; default: [server] bind_port, or a free port if that is in use."
+)
+@click.option("--no-browser", is_flag=True, help="Do not open the page.")
+@click.option("--no-serve", is_flag=True, help="Add the images, but do not serve them.")
 @with_application
 def show_demo(into, force, port, no_browser, no_serve):
-    """Fill an empty registry with thirty images like real ones, serve it, and open its page. Ctrl-C ends.
+    """Fill an empty registry with thirty sample images, serve it on this machine, and open its page. Ctrl-C stops it.
 
-    It goes into the configured database if that is empty, or into FILE. Names, formats and sizes are like those of
-    well-known cloud images; checksums and locations are made up.
+    The images go into the configured database if it is empty, or into FILE. Names, formats and sizes are like those
+    of well-known cloud images; checksums and locations are invented.
 
     \b
     Example:
@@ -44,56 +49,59 @@ def show_demo(into, force, port, no_browser, no_serve):
     if into is not None:
         use_database(into)
     with open_client(may_create=True) as client:
-        fill(client, force)
+        add_samples(client, force)
     if not no_serve:
-        serve(port, no_browser)
+        serve_demo(port, no_browser)
 
 
 def use_database(path):
+    """Switch the application to another database file."""
     application = current_app._get_current_object()
     database = application.settings.database._replace(connection=f"sqlite:///{os.path.abspath(path)}")
     application.settings = application.settings._replace(database=database)
     open_database(database)
 
 
-def fill(client, is_forced):
-    """Put in what is missing. Raises Failure where other images are there."""
+def add_samples(client, is_forced):
+    """Create the samples that are missing.
+
+    Raises: Failure if the registry has other images.
+    """
     path = current_app.settings.database.path
-    ours = {id_of(sample) for sample in SAMPLES}
+    ours = {make_id(sample) for sample in SAMPLES}
     present = {
         image["id"] for query in ({}, {"status": "killed"}, {"deleted": True}) for image in client.images(**query)
     }
     if present - ours and not is_forced:
-        count = len(present - ours)
-        held, them = (f"{count} image", "it") if count == 1 else (f"{count:,} images", "them")
-        raise Failure(f"{path} holds {held} already: --into FILE makes a demo of its own, --force adds to {them}.")
-    missing = [sample for sample in SAMPLES if id_of(sample) not in present]
+        held = f"{path} already has {format_count(len(present - ours), 'image')}"
+        raise Failure(f"{held}. Use --into FILE for a separate demo database, or --force to add to this one.")
+    missing = [sample for sample in SAMPLES if make_id(sample) not in present]
     with progress_bar("demo", len(missing)) as show:
         for done, sample in enumerate(reversed(missing), 1):
-            image = client.create(values_of(sample))
+            image = client.create(make_body(sample))
             for member, can_share in sample.members.items():
                 client.put_member(image["id"], member, can_share)
             if sample.is_deleted:
                 client.delete(image["id"])
             show(done, done)
-    output.echo(f"{len(missing)} images are new in {path}, {len(ours) - len(missing)} were there.", err=True)
+    output.echo(f"{len(missing)} images added to {path}, {len(ours) - len(missing)} already there.", err=True)
 
 
-def serve(port, is_without_browser):
-    """gunicorn, until Ctrl-C; whoever it is for is on this machine."""
-    if port and free_port(port) != port:
-        raise Failure(f"Port {port} is in use: name another, or none, and a free one is taken.")
-    port = port or free_port(current_app.settings.server.bind_port)
+def serve_demo(port, is_without_browser):
+    """Run gunicorn on the loopback interface until Ctrl-C, and open the page."""
+    if port and find_free_port(port) != port:
+        raise Failure(f"Port {port} is in use. Choose another with --port, or omit --port to get a free one.")
+    port = port or find_free_port(current_app.settings.server.bind_port)
     page = "/ui" if any(rule.rule.startswith("/ui") for rule in current_app.url_map.iter_rules()) else "/images"
     url = f"http://127.0.0.1:{port}"
-    # Whoever asks us to end means the server too.
+    # SIGTERM must end the server too, by the ``finally`` below.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     command = [sys.executable, "-m", "gunicorn", "--log-level", "warning", "registry:create_app()"]
-    with subprocess.Popen(command, cwd=ROOT, env=variables_for(port), stdout=subprocess.DEVNULL) as server:  # noqa: S603
+    with subprocess.Popen(command, cwd=ROOT, env=make_environment(port), stdout=subprocess.DEVNULL) as server:  # noqa: S603
         try:
             wait_until_ready(server, url)
-            output.echo(f"The demo is at {output.styled(url + page, bold=True)}  (Ctrl-C ends it)")
-            if not is_without_browser and can_open_pages():
+            output.echo(f"The demo is running at {output.styled(url + page, bold=True)}  (press Ctrl-C to stop)")
+            if not is_without_browser and has_browser():
                 webbrowser.open(url + page)
             server.wait()
         except KeyboardInterrupt:
@@ -101,11 +109,11 @@ def serve(port, is_without_browser):
         finally:
             server.terminate()
     if server.returncode not in (0, -signal.SIGTERM, -signal.SIGINT):
-        raise Failure(f"The server ended with code {server.returncode}.")
+        raise Failure(f"The demo server exited with code {server.returncode}.")
 
 
-def variables_for(port):
-    """This registry's settings, but for who may come in: all who are on this machine, and nobody else."""
+def make_environment(port):
+    """Return the present settings, changed to serve this machine only, as admin."""
     file = os.environ.get("REGISTRY_CONFIG")
     return os.environ | {
         "REGISTRY_CONFIG": os.path.abspath(file) if file else "",
@@ -118,8 +126,8 @@ def variables_for(port):
     }
 
 
-def free_port(wanted):
-    """The wanted one, or another where somebody has it."""
+def find_free_port(wanted):
+    """Return the wanted port if it is free, else another one. Raises: Failure."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -128,11 +136,11 @@ def free_port(wanted):
             except OSError:
                 continue
             return probe.getsockname()[1]
-    raise Failure("No port of this machine is free.")
+    raise Failure("No TCP port of 127.0.0.1 is free.")
 
 
 def wait_until_ready(server, url):
-    """Raises Failure where it does not come up: it has said why."""
+    """Wait until the server answers. Raises: Failure."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and server.poll() is None:
         try:
@@ -141,9 +149,12 @@ def wait_until_ready(server, url):
             return
         except Failure:
             time.sleep(0.05)
-    raise Failure("The demo's server did not start.")
+    raise Failure("The demo server did not start; its own messages say why.")
 
 
-def can_open_pages():
-    """Not a text browser in this terminal."""
-    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in BEHIND_A_SCREEN)
+def has_browser():
+    """Return whether there is a graphical browser.
+
+    A text browser would take over this terminal.
+    """
+    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in DISPLAY_VARIABLES)

@@ -1,4 +1,4 @@
-"""The demo's thirty images: what one would find in a well-kept registry, and what goes wrong in any."""
+"""Sample images of the demo: public, private, failed and deleted ones."""
 
 import hashlib
 import uuid
@@ -11,7 +11,7 @@ SITE = "https://images.example.com"
 
 
 class Sample(NamedTuple):
-    """``megabytes`` are the file's, ``gigabytes`` the disk's that it holds, ``age`` is in days."""
+    """Sample image: size in ``megabytes``, virtual size in ``gigabytes``, age in days."""
 
     name: str
     distro: str
@@ -50,13 +50,13 @@ SAMPLES = (
     Sample("freebsd-14.3", "freebsd", "14.3", "x86_64", "qcow2", 650.2, 6, 150, {"min_disk": 6}),
     Sample("windows-server-2025-eval", "windows", "2025", "x86_64", "vhd", 10854.4, 40, 210, {"min_ram": 4096}),
     Sample("photon-5-vsphere", "photon", "5.0", "x86_64", "vmdk", 341.0, 16, 190),
-    # A team's own.
+    # Private images of a team.
     Sample(
         "golden-base", "debian", "13", "x86_64", "raw", 2048, 2, 1, {**PRIVATE, "protected": True}, {"research": True}
     ),
     Sample("golden-gpu", "ubuntu", "24.04", "x86_64", "raw", 14336, 14, 3, PRIVATE, {"research": False, "lab": False}),
     Sample("web-frontend-2026.11", "alpine", "3.22", "x86_64", "qcow2", 241.9, 4, 0.4, PRIVATE),
-    # What has gone wrong, or was thrown away.
+    # Failed and deleted images.
     Sample("nightly-build", "debian", "13", "x86_64", "qcow2", 0, 0, 1.5, {**PRIVATE, "status": "queued"}),
     Sample("broken-upload", "fedora", "43", "x86_64", "qcow2", 112.5, 0, 7, {**PRIVATE, "status": "killed"}),
     Sample("centos-7", "centos", "7", "x86_64", "qcow2", 858.2, 8, 880, is_deleted=True),
@@ -65,19 +65,22 @@ SAMPLES = (
 )
 
 
-def id_of(sample):
-    """The same on every machine, so that a second demo finds the first's images."""
+def make_id(sample):
+    """Return the sample's id, the same on every machine."""
     return str(uuid.uuid5(NAMESPACE, sample.name))
 
 
-def values_of(sample, now=None):
-    """The body of POST /images. Sizes are like the real ones'; checksums are made up of the name."""
+def make_body(sample, now=None):
+    """Return the body of POST /images for a sample.
+
+    Its checksum is derived from its name.
+    """
     created = (now or datetime.now(UTC)) - timedelta(days=sample.age)
     moment = created.replace(tzinfo=None).isoformat(timespec="microseconds")
     seed = hashlib.sha256(sample.name.encode()).digest()
     odd_bytes = 0 if sample.disk_format == "raw" else seed[0] * 16
     values = {
-        "id": id_of(sample),
+        "id": make_id(sample),
         "name": sample.name,
         "status": "active",
         "is_public": True,

@@ -1,42 +1,45 @@
-"""The regular files in folders, each once, whatever links lead to it."""
+"""Directory walk: the regular files below folders, each once, with symbolic links followed."""
 
 import errno
 import os
 import stat
 from typing import NamedTuple
 
-NOWHERE = "is a link to nothing"
+BROKEN_LINK = "is a broken symbolic link"
 
 
 class Entry(NamedTuple):
-    """A regular file: an absolute path, and what ``os.stat`` says of it."""
+    """Regular file: its absolute path and the result of ``os.stat``."""
 
     path: str
     status: os.stat_result
 
     @property
     def identity(self):
+        """Return device and inode, which all hard links of a file share."""
         return self.status.st_dev, self.status.st_ino
 
     @property
     def signature(self):
-        """What moves whenever the content does, short of a clock set back."""
+        """Return (size, mtime, inode).
+
+        differ when the content does, unless the clock was set back.
+        """
         return self.status.st_size, self.status.st_mtime_ns, self.status.st_ino
 
 
 class Found(NamedTuple):
-    """``troubles`` are [(path, reason)]; ``doubles`` [(path, the entry's path)] of files that have several names."""
+    """Result of a walk: ``duplicates`` are pairs (path, path in ``entries``)."""
 
     entries: list[Entry]
     troubles: list[tuple[str, str]]
-    doubles: list[tuple[str, str]]
+    duplicates: list[tuple[str, str]]
 
 
-def walk(roots):
-    """All regular files at and below the paths ``roots``, in order of their paths.
+def walk_files(roots):
+    """Return all regular files at and below the paths ``roots``, sorted by path.
 
-    Links are followed, to files and folders, each of which counts once: where a file has a name that is no link, under
-    that. What is neither file nor folder is passed over.
+    Symbolic links are followed. Each file and folder counts once, files under a path that is no link if they have one.
     """
     links, plain, troubles, seen = [], [], [], set()
     waiting = [(root, True) for root in reversed(roots)]
@@ -51,29 +54,32 @@ def walk(roots):
                 with os.scandir(path) as children:
                     waiting += [(child.path, False) for child in children]
         except OSError as error:
-            troubles.append((path, NOWHERE if is_gone(path) and os.path.islink(path) else reason_of(error)))
-    return once([*sorted(plain), *sorted(links)], troubles)
+            troubles.append((path, BROKEN_LINK if is_gone(path) and os.path.islink(path) else describe_error(error)))
+    return split_duplicates([*sorted(plain), *sorted(links)], troubles)
 
 
-def once(entries, troubles):
-    kept, doubles = {}, []
+def split_duplicates(entries, troubles):
+    """Return a Found with the first entry of each file, the others as duplicates."""
+    kept, duplicates = {}, []
     for entry in entries:
         first = kept.setdefault(entry.identity, entry)
         if first is not entry and first.path != entry.path:
-            doubles.append((entry.path, first.path))
-    return Found(sorted(kept.values()), sorted(troubles), doubles)
+            duplicates.append((entry.path, first.path))
+    return Found(sorted(kept.values()), sorted(troubles), duplicates)
 
 
-def reason_of(error):
+def describe_error(error):
+    """Return an OSError's text in lower case, without its number and path."""
     return (error.strerror or str(error) or type(error).__name__).lower()
 
 
 def is_below(path, roots):
+    """Return whether a path is one of ``roots`` or below one."""
     return any(path == root or path.startswith(root.rstrip("/") + "/") for root in roots)
 
 
 def is_gone(path):
-    """Whether nothing is there; what cannot be looked at is not gone."""
+    """Return whether nothing exists at the path; False if it cannot be examined."""
     try:
         os.stat(path)
     except OSError as error:

@@ -1,10 +1,10 @@
-"""What the file names of well-known cloud images say: a name to show, os_distro, os_version, architecture."""
+"""Parser for file names of well-known cloud images: display name, os_distro, os_version, architecture."""
 
 import re
 from pathlib import PurePath
 from typing import NamedTuple
 
-from cli.operating_systems import architecture_of
+from cli.operating_systems import normalize_architecture
 
 UBUNTU_VERSIONS = {
     "trusty": "14.04",
@@ -18,9 +18,9 @@ UBUNTU_VERSIONS = {
     "questing": "25.10",
     "resolute": "26.04",
 }
-# Windows names its server by the build.
+# Build number → version of Windows Server.
 WINDOWS_VERSIONS = {"14393": "2016", "17763": "2019", "20348": "2022", "26100": "2025"}
-# os_distro as Glance and libosinfo have it → how its makers write it.
+# os_distro → display name.
 TITLES = {
     "almalinux": "AlmaLinux",
     "alpinelinux": "Alpine Linux",
@@ -39,9 +39,11 @@ TITLES = {
 
 
 class Row(NamedTuple):
-    """A pattern of whole stems in lower case; its groups are version, variant, build, arch, any of which may lack.
+    """Pattern of file names, in lower case and without ending.
 
-    ``title`` is one of its own, ``arch`` the only one there is.
+    Its optional groups are version, variant, build and arch.
+
+    ``versions`` translates the version, ``title`` replaces the distro's display name, ``arch`` is for names without.
     """
 
     os_distro: str
@@ -193,42 +195,44 @@ TABLE = (
 )
 
 
-class Guess(NamedTuple):
-    """``properties`` are of os_distro, os_version and architecture those that the name says."""
+class ParsedName(NamedTuple):
+    """Display name of an image, and the properties known from its file name."""
 
     name: str
     properties: dict[str, str]
 
 
-def guess(file_name):
-    """Of a file name without its folder; what no row knows is called as its stem."""
+def parse_image_name(file_name):
+    """Return the ParsedName of a file name without its folder.
+
+    An unknown one is its own display name.
+    """
     stem = PurePath(file_name).stem
     for row in TABLE:
         match = row.pattern.fullmatch(stem.lower())
-        if match and (found := read(row, match.groupdict(), as_written(stem, match))):
+        if match and (found := read_row(row, match.groupdict(), find_extra_words(stem, match))):
             return found
-    return Guess(stem, {})
+    return ParsedName(stem, {})
 
 
-def as_written(stem, match):
-    """variant and build as the name has them: GenericCloud."""
+def find_extra_words(stem, match):
+    """Return variant and build in the letter case of the file name: GenericCloud."""
+    if len(stem) != len(match.string):  # lower-casing changed the length, so offsets differ
+        return []
     spans = [match.span(group) for group in ("variant", "build") if group in match.re.groupindex]
-    return [
-        stem[slice(*span)].strip(".").replace("_", " ")
-        for span in spans
-        if span[0] >= 0 and len(stem) == len(match.string)
-    ]
+    return [stem[slice(*span)].strip(".").replace("_", " ") for span in spans if span[0] >= 0]
 
 
-def read(row, groups, words):
-    """A Guess, or None where a word stands in the version's or the architecture's place that is none."""
+def read_row(row, groups, words):
+    """Return the ParsedName, or None if version or architecture is unknown."""
     version, arch = groups.get("version"), row.arch or groups.get("arch")
     if row.versions:
         version = row.versions.get(version)
-    architecture = architecture_of(arch)
+    architecture = normalize_architecture(arch)
     if (row.versions and version is None) or (arch and architecture is None):
         return None
     version = version.replace("_", " ") if version else None
     words = [row.title or TITLES[row.os_distro], version, *words, architecture]
-    properties = {"os_distro": row.os_distro, "os_version": version, "architecture": architecture}
-    return Guess(" ".join(word for word in words if word), {name: value for name, value in properties.items() if value})
+    found = {"os_distro": row.os_distro, "os_version": version, "architecture": architecture}
+    properties = {name: value for name, value in found.items() if value}
+    return ParsedName(" ".join(word for word in words if word), properties)

@@ -1,4 +1,4 @@
-"""One file read for what the registry keeps of it: format, sizes, checksums."""
+"""Inspection of an image file: format, sizes and checksums."""
 
 import os
 import stat
@@ -6,14 +6,17 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from cli.checksums import MD5, SHA512
-from cli.file_walk import reason_of
-from cli.image_format import IMAGE, REFUSED, Detected, detect
+from cli.file_walk import describe_error
+from cli.image_format import IMAGE, REFUSED, Detected, detect_format
 
 UNREADABLE, CHANGED = "unreadable", "changed"
 
 
-class Reading(NamedTuple):
-    """``verdict`` is one of detecting's, UNREADABLE or CHANGED (while it was read); ``digests`` only if hashed."""
+class Inspected(NamedTuple):
+    """Result of an inspection: a verdict of image_format, UNREADABLE or CHANGED.
+
+    ``digests`` is empty unless the whole file was read.
+    """
 
     verdict: str
     detected: Detected | None = None
@@ -23,38 +26,41 @@ class Reading(NamedTuple):
 
 
 @contextmanager
-def opened(path):
-    """(descriptor, status) of a regular file. Raises OSError; it waits for no pipe and no device."""
+def open_regular_file(path):
+    """Yield (descriptor, status) of a regular file; never block. Raises: OSError."""
     file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(0, "is no regular file")
+            raise OSError(0, "is not a regular file")
         yield file, status
     finally:
         os.close(file)
 
 
-def read(path, disk_formats, hasher=None, algorithms=(MD5, SHA512), advance=lambda count: None, hashed=(IMAGE,)):
-    """A Reading. Without ``hasher`` only the format is looked at; ``hashed`` are the verdicts whose files are read.
+def inspect_file(
+    path, disk_formats, hasher=None, algorithms=(MD5, SHA512), advance=lambda count: None, hashed=(IMAGE,)
+):
+    """Return the Inspected of a file.
 
-    Raises Stopped.
+    Files are hashed if there is a ``hasher`` and the format's verdict is one of ``hashed``.
+    Raises: Stopped.
     """
     try:
-        with opened(path) as (file, status):
-            detected = detect(file, os.path.basename(path), status.st_size, disk_formats)
+        with open_regular_file(path) as (file, status):
+            detected = detect_format(file, os.path.basename(path), status.st_size, disk_formats)
             if detected.verdict not in hashed or hasher is None:
-                return Reading(detected.verdict, detected, {}, status, detected.reason)
-            digests, count = hasher.digests(file, status.st_size, algorithms, advance)
+                return Inspected(detected.verdict, detected, {}, status, detected.reason)
+            digests, count = hasher.hash_file(file, status.st_size, algorithms, advance)
             if count != status.st_size or has_changed(path, file, status):
-                return Reading(CHANGED, reason="changed while it was read")
-            return Reading(detected.verdict, detected, digests, status, detected.reason)
+                return Inspected(CHANGED, reason="changed while being read")
+            return Inspected(detected.verdict, detected, digests, status, detected.reason)
     except OSError as error:
-        return Reading(UNREADABLE, reason=reason_of(error))
+        return Inspected(UNREADABLE, reason=describe_error(error))
 
 
 def has_changed(path, file, before):
-    """Whether it was written to, or another has taken its path."""
+    """Return whether the open file was written or replaced since ``before``."""
     return any(
         (after.st_dev, after.st_ino, after.st_size, after.st_mtime_ns)
         != (before.st_dev, before.st_ino, before.st_size, before.st_mtime_ns)
@@ -62,4 +68,4 @@ def has_changed(path, file, before):
     )
 
 
-__all__ = ["CHANGED", "IMAGE", "REFUSED", "UNREADABLE", "Reading", "opened", "read"]
+__all__ = ["CHANGED", "IMAGE", "REFUSED", "UNREADABLE", "Inspected", "inspect_file", "open_regular_file"]

@@ -1,4 +1,4 @@
-"""Documents and files of a mirror: over HTTP, or in a folder."""
+"""Reader of a mirror's documents and files, over HTTP or in a folder."""
 
 import hashlib
 import os
@@ -16,21 +16,25 @@ from formatting import SAFE
 from security import is_loopback
 
 MOST_DOCUMENT_BYTES = 128 * 1024 * 1024
+TOO_LARGE = f"is larger than {MOST_DOCUMENT_BYTES // 1024**2} MiB, the limit for documents of a mirror"
 MOST_REDIRECTS = 5
-SECONDS = 60
+TIMEOUT_SECONDS = 60
 BLOCK_BYTES = 1024 * 1024
 
 
 class FetchError(Exception):
-    """What was not to be had, in words."""
+    """Failure to read a document or file; its text says why."""
 
 
-class NoAnswer(FetchError):
-    """What the mirror does not give at all."""
+class MirrorUnreachable(FetchError):
+    """Failure to connect to the mirror."""
 
 
 class Mirror:
-    """Where documents and items come from; ``base`` is a URL that ends in a slash, or a folder (Path)."""
+    """Source of documents and items.
+
+    ``base`` is a URL that ends in a slash, or a folder (Path).
+    """
 
     def __init__(self, base, http=None):
         self.base = base
@@ -38,78 +42,92 @@ class Mirror:
 
     @property
     def is_local(self):
+        """Return whether the mirror is a folder."""
         return isinstance(self.base, Path)
 
-    def document(self, path):
-        """JSON. Raises FetchError."""
-        where = self.base / path if self.is_local else self.url(path)
-        content = read_file(where) if self.is_local else self.read_url(where)
+    def read_document(self, path):
+        """Return the value of a JSON document. Raises: FetchError."""
+        place = self.base / path if self.is_local else self.url(path)
+        content = read_file(place) if self.is_local else self.read_url(place)
         try:
             return orjson.loads(content)
         except ValueError:
-            raise FetchError(f"{cleaned(str(where))}: is no JSON") from None
+            raise FetchError(f"{cleaned(str(place))}: is not JSON") from None
 
     def url(self, path):
+        """Return the URL of a path."""
         return self.base + quote(path, safe=SAFE)
 
     def read_url(self, url):
+        """Return the content at a URL, up to MOST_DOCUMENT_BYTES. Raises: FetchError."""
         parts, count = [], 0
-        for block in self.blocks(url):
+        for block in self.read_blocks(url):
             count += len(block)
             if count > MOST_DOCUMENT_BYTES:
-                raise FetchError(f"{cleaned(url)}: is longer than {MOST_DOCUMENT_BYTES // 1024**2} MiB")
+                raise FetchError(f"{cleaned(url)}: {TOO_LARGE}")
             parts.append(block)
         return b"".join(parts)
 
-    def blocks(self, url):
-        """The content at a URL. Raises FetchError, also for one that breaks off."""
+    def read_blocks(self, url):
+        """Yield the content at a URL.
+
+        Raises: FetchError, also if the connection closes early.
+        """
         import httpx2
 
         try:
-            with self.http.stream("GET", url) as answer:
-                if any(each.url.scheme != "https" for each in (*answer.history, answer)) and url.startswith("https:"):
-                    raise FetchError(f"{cleaned(url)}: leads from https to http")
-                if answer.status_code != 200:
-                    raise FetchError(f"{cleaned(url)}: is answered {answer.status_code}")
-                yield from answer.iter_bytes(BLOCK_BYTES)
+            with self.http.stream("GET", url) as response:
+                schemes = {each.url.scheme for each in (*response.history, response)}
+                if url.startswith("https:") and schemes != {"https"}:
+                    raise FetchError(f"{cleaned(url)}: redirects from https to http")
+                if response.status_code != 200:
+                    raise FetchError(f"{cleaned(url)}: the server answered {response.status_code}")
+                yield from response.iter_bytes(BLOCK_BYTES)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            kind = NoAnswer if isinstance(error, httpx2.TransportError) else FetchError
-            raise kind(f"{cleaned(url)}: {cleaned(' '.join(str(error).split())) or 'breaks off'}") from None
+            kind = MirrorUnreachable if isinstance(error, httpx2.TransportError) else FetchError
+            reason = cleaned(" ".join(str(error).split())) or "the connection closed early"
+            raise kind(f"{cleaned(url)}: {reason}") from None
 
 
 def read_file(path):
+    """Return the content of a file, up to MOST_DOCUMENT_BYTES. Raises: FetchError."""
     try:
         if path.stat().st_size > MOST_DOCUMENT_BYTES:
-            raise FetchError(f"{cleaned(str(path))}: is longer than {MOST_DOCUMENT_BYTES // 1024**2} MiB")
+            raise FetchError(f"{cleaned(str(path))}: {TOO_LARGE}")
         return path.read_bytes()
     except OSError as error:
         raise FetchError(f"{cleaned(str(path))}: {(error.strerror or '').lower()}") from None
 
 
 @contextmanager
-def opened(where):
-    """(Mirror, path of its first document) of a URL, a file or a folder. Raises ClickException."""
-    if where.endswith(".sjson"):
-        raise click.UsageError("Signatures are not verified here: give the .json beside it.")
-    if "://" not in where:
-        yield local(Path(os.path.realpath(where)))
+def open_mirror(source):
+    """Yield (Mirror, path of its first document) of a URL, a file or a folder.
+
+    Raises: ClickException.
+    """
+    if source.endswith(".sjson"):
+        raise click.UsageError("Signatures (.sjson) cannot be verified. Name the .json document beside it.")
+    if "://" not in source:
+        yield open_folder(Path(os.path.realpath(source)))
         return
-    parts = urlsplit(where)
+    parts = urlsplit(source)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise click.UsageError("Give a URL of http or https without a query, a file, or a folder.")
+        raise click.UsageError(
+            f"The source must be an http or https URL without a query, a file, or a folder; got {cleaned(source)}."
+        )
     if parts.scheme == "http":
-        click.echo("http: nobody vouches for this index; its signature is not verified either.", err=True)
+        click.echo("Warning: http does not protect the index from forgery, and signatures are not verified.", err=True)
     import httpx2
 
-    options = {"follow_redirects": True, "max_redirects": MOST_REDIRECTS, "timeout": SECONDS}
+    options = {"follow_redirects": True, "max_redirects": MOST_REDIRECTS, "timeout": TIMEOUT_SECONDS}
     options["trust_env"] = not (parts.hostname == "localhost" or is_loopback(parts.hostname))
-    base, path = divided(where)
+    base, path = split_url(source)
     with httpx2.Client(**options) as http:
         yield Mirror(base, http), path
 
 
-def divided(url):
-    """(base, path of the document): below streams/v1/ where it is said."""
+def split_url(url):
+    """Return (URL of the mirror's root, path of the document below it)."""
     if not url.endswith(".json"):
         return url.rstrip("/") + "/", INDEX_PATH
     before, found, name = url.rpartition("/streams/v1/")
@@ -119,7 +137,8 @@ def divided(url):
     return before + "/", name
 
 
-def local(path):
+def open_folder(path):
+    """Return (Mirror, path of its first document) of a folder, or of a document in it."""
     if path.is_dir():
         return Mirror(path), INDEX_PATH
     parent = path.parent
@@ -127,22 +146,22 @@ def local(path):
     return Mirror(base), str(path.relative_to(base))
 
 
-def items_of(mirror, path):
-    """(Items, [Refused]) of the document at ``path``, an index or products.
+def read_items(mirror, path):
+    """Return (Items, Refused) of a mirror's document, an index or a list of products.
 
-    Raises FetchError where not even that is to be had.
+    Raises: FetchError if the document itself cannot be read.
     """
-    document = mirror.document(path)
+    document = mirror.read_document(path)
     found, refused = [], []
     try:
-        paths = simplestreams.product_paths(document) if simplestreams.is_index(document) else None
+        paths = simplestreams.find_product_paths(document) if simplestreams.is_index(document) else None
         if paths is None:
-            return simplestreams.items_of(document)
+            return simplestreams.parse_products(document)
     except StreamError as error:
         raise FetchError(f"{cleaned(path)}: {error}") from None
     for each in paths:
         try:
-            more, others = simplestreams.items_of(mirror.document(each))
+            more, others = simplestreams.parse_products(mirror.read_document(each))
         except (FetchError, StreamError) as error:
             refused.append(simplestreams.Refused(each, str(error), None))
         else:
@@ -151,30 +170,33 @@ def items_of(mirror, path):
 
 
 def download(mirror, item, target, advance):
-    """Fetch an item to the path ``target``, which is whole and right when it is there; {algorithm: digest}.
+    """Fetch an item to the path ``target``.
 
-    Raises FetchError, OSError.
+     appears only when it is whole and verified.
+
+    Returns: {algorithm: hexadecimal digest}.
+    Raises: FetchError, OSError.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     hashes = {name: hashlib.new(name, usedforsecurity=False) for name in ("md5", "sha256")}
     count = 0
-    with record_files.replacing(target, 0o666) as file:  # for machines to read, as the umask lets them
-        for block in mirror.blocks(mirror.url(item.path)):
+    with record_files.replacing(target, 0o666) as file:  # readable by hypervisors, as far as the umask allows
+        for block in mirror.read_blocks(mirror.url(item.path)):
             count += len(block)
             if count > item.size:
-                raise FetchError(f"is longer than the {item.size} bytes that the index says")
+                raise FetchError(f"is larger than the {item.size} bytes that the index says")
             for each in hashes.values():
                 each.update(block)
             file.write(block)
             advance(len(block))
         digests = {name: each.hexdigest() for name, each in hashes.items()}
-        require_right(item, count, digests)
+        require_match(item, count, digests)
     return digests
 
 
-def require_right(item, size, digests):
-    """Raises FetchError where a file is not the item's."""
+def require_match(item, size, digests):
+    """Raise FetchError unless a file has the item's size and sha256."""
     if size != item.size:
-        raise FetchError(f"has {size} bytes instead of {item.size}")
+        raise FetchError(f"has {size} bytes, the index says {item.size}")
     if digests["sha256"] != item.sha256:
-        raise FetchError("has another sha256 than the index says")
+        raise FetchError("differs from the index in sha256")

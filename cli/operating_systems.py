@@ -1,6 +1,6 @@
-"""What operating systems and architectures are called, as Glance and libosinfo have it."""
+"""Canonical names of operating systems and CPU architectures, as in Glance's metadata definitions and libosinfo."""
 
-# As Glance's metadata definitions have them: the kernel's names.
+# Other spellings → the Linux kernel's names, which Glance uses.
 ARCHITECTURES = {
     "amd64": "x86_64",
     "x64": "x86_64",
@@ -16,18 +16,18 @@ ARCHITECTURES = {
     "powerpc-powerpc64le": "ppc64le",
     "riscv-riscv64": "riscv64",
 }
-KNOWN = ("x86_64", "aarch64", "armv7l", "i686", "ppc64le", "s390x", "riscv64", "loongarch64")
-# What others call them.
+KNOWN_ARCHITECTURES = ("x86_64", "aarch64", "armv7l", "i686", "ppc64le", "s390x", "riscv64", "loongarch64")
+# Other spellings → os_distro.
 DISTROS = {"alma": "almalinux", "alpine": "alpinelinux", "archlinux": "arch", "rockylinux": "rocky"}
 
 
-def architecture_of(word):
-    """As Glance has it, or None for a word that is none."""
+def normalize_architecture(word):
+    """Return Glance's name of an architecture, None if the word names none."""
     found = ARCHITECTURES.get((word or "").lower(), (word or "").lower())
-    return found if found in KNOWN else None
+    return found if found in KNOWN_ARCHITECTURES else None
 
 
-def distro_of(word):
-    """os_distro of what a stream calls an operating system."""
+def normalize_distro(word):
+    """Return the os_distro of an operating system's name."""
     found = "".join(word.lower().split())
     return DISTROS.get(found, found)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from unicodedata import category, east_asian_width
 
 import click
 import orjson
@@ -15,6 +16,7 @@ GAP = "  "
 ELLIPSIS = "…"
 LEAST_FLEXIBLE = 24
 LINES_AT_ONCE = 500
+ZERO_WIDTH = ("Mn", "Me", "Cf")  # categories of combining marks and joiners
 
 
 def is_terminal():
@@ -80,9 +82,7 @@ def cells(text):
     """How many columns a text takes on a terminal."""
     if text.isascii():
         return len(text)
-    from rich.cells import cell_len  # wide letters take two; only tables ask
-
-    return cell_len(text)
+    return sum(0 if category(letter) in ZERO_WIDTH else 1 + (east_asian_width(letter) in "WF") for letter in text)
 
 
 def shortened(text, most):

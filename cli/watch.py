@@ -1,4 +1,4 @@
-"""``scan --watch``: files are registered when they have stopped changing."""
+"""``scan --watch``: register files once they have stopped changing."""
 
 import time
 
@@ -6,55 +6,67 @@ import click
 
 from cli import output
 from cli.client import UNREACHABLE, Failure
-from cli.file_walk import Found, is_gone, walk
+from cli.file_walk import Found, is_gone, walk_files
 from cli.reconciliation import FAILED
 from formatting import format_count
 
 
 def watch(scan, interval):
-    """Look every ``interval`` seconds, until Ctrl-C.
-
-    What looks the same twice in a row has stopped changing; what is missing twice is gone. Looking is a walk: it
-    needs no service of the operating system, and works on network and container file systems, where those see nothing.
-    """
-    click.echo(f"watching {format_count(len(scan.roots), 'path')}; Ctrl-C ends it", err=True)
-    before, done, is_told = {}, {}, False
+    """Register settled files every ``interval`` seconds, until Ctrl-C."""
+    click.echo(f"watching {format_count(len(scan.roots), 'path')}; press Ctrl-C to stop", err=True)
+    watcher = Watcher(scan)
     try:
         while True:
-            found = walk(scan.roots)
-            now = {entry.path: entry.signature for entry in found.entries} | dict(found.troubles)
-            settled = {path for path, signature in now.items() if before.get(path) == signature != done.get(path)}
-            gone = [path for path in done if path not in now and path not in before and is_gone(path)]
-            if settled or gone:
-                is_told = look(scan, found, settled, done, None if not done else gone, is_told)
-            before = now
+            watcher.walk()
             time.sleep(interval)
     except KeyboardInterrupt:
         click.echo("stopped", err=True)
 
 
-def look(scan, found, settled, done, gone, is_told):
-    """Of ``found`` only what has settled; ``done`` notes what need not be looked at again.
+class Watcher:
+    """Signatures of the files that a scan watches.
 
-    Returns whether the registry cannot be reached, which is told once: all comes again at the next look.
+    A file has settled when two walks in a row find the same signature; it is gone when two miss it. Walks also work
+    on network and container file systems, where inotify reports nothing.
     """
-    part = Found(
-        [entry for entry in found.entries if entry.path in settled],
-        [trouble for trouble in found.troubles if trouble[0] in settled],
-        [],
-    )
-    try:
-        outcomes = scan.take_in(part, gone)
-    except Failure as failure:
-        if failure.exit_code != UNREACHABLE:
-            raise
-        if not is_told:
-            output.echo(f"{failure.message} Files wait until it answers.", err=True)
-        return True
-    now = {entry.path: entry.signature for entry in part.entries} | dict(part.troubles)
-    # What changed while it was read comes again when it has settled.
-    again = {path for path, outcome in outcomes.items() if outcome.word == FAILED and path not in dict(part.troubles)}
-    done |= {path: signature for path, signature in now.items() if path not in again}
-    for path in gone or ():
-        done.pop(path, None)
-    return False
+
+    def __init__(self, scan):
+        self.scan = scan
+        self.before = {}  # path → signature or trouble, of the last walk
+        self.done = {}  # the same, of what was registered
+        self.is_waiting = False
+
+    def walk(self):
+        """Walk the roots once, and register what has settled since the last walk."""
+        found = walk_files(self.scan.roots)
+        now = get_signatures(found)
+        settled = {path for path, signature in now.items() if self.before.get(path) == signature != self.done.get(path)}
+        gone = [path for path in self.done if path not in now and path not in self.before and is_gone(path)]
+        if settled or gone:
+            entries = [entry for entry in found.entries if entry.path in settled]
+            self.register(Found(entries, [trouble for trouble in found.troubles if trouble[0] in settled], []), gone)
+        self.before = now
+
+    def register(self, found, gone):
+        """Register settled files, or keep them for later if the registry is down."""
+        try:
+            outcomes = self.scan.register(found, gone if self.done else None)
+        except Failure as failure:
+            if failure.exit_code != UNREACHABLE:
+                raise
+            if not self.is_waiting:
+                output.echo(f"{failure.message} Files will be registered once it answers.", err=True)
+            self.is_waiting = True
+            return
+        self.is_waiting = False
+        # A file that changed during the reading fails, and is read again once it has settled.
+        troubled = dict(found.troubles)
+        again = {path for path, outcome in outcomes.items() if outcome.word == FAILED and path not in troubled}
+        self.done |= {path: signature for path, signature in get_signatures(found).items() if path not in again}
+        for path in gone:
+            self.done.pop(path, None)
+
+
+def get_signatures(found):
+    """Return {path: signature of a file, or reason of a trouble}."""
+    return {entry.path: entry.signature for entry in found.entries} | dict(found.troubles)

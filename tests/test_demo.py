@@ -12,14 +12,14 @@ from contextlib import contextmanager
 import pytest
 from conftest import free_port
 
-from cli.demo import free_port as port_near
-from cli.demo_images import SAMPLES, id_of
+from cli.demo import find_free_port
+from cli.demo_images import SAMPLES, make_id
 
 
 def test_thirty_images_are_put_in_once(folder):
-    expected = f"30 images are new in {folder.path}/demo.db, 0 were there.\n"
+    expected = f"30 images added to {folder.path}/demo.db, 0 already there.\n"
     assert folder.run("demo", "--into", "demo.db", "--no-serve") == (0, "", expected)
-    assert folder.run("demo", "--into", "demo.db", "--no-serve")[2].startswith("0 images are new in ")
+    assert folder.run("demo", "--into", "demo.db", "--no-serve")[2].startswith("0 images added to ")
 
     there = {"REGISTRY_DATABASE_CONNECTION": "sqlite:///demo.db"}
     listed = [
@@ -28,7 +28,7 @@ def test_thirty_images_are_put_in_once(folder):
     images = [image for part in listed for image in part]
     assert len({image["name"] for image in images}) == len({image["id"] for image in images}) == len(SAMPLES) == 30
     assert [len(part) for part in listed] == [26, 1, 3]
-    assert {image["id"] for image in images} == {id_of(sample) for sample in SAMPLES}
+    assert {image["id"] for image in images} == {make_id(sample) for sample in SAMPLES}
     assert all({"os_distro", "os_version", "architecture"} <= image["properties"].keys() for image in images)
     assert len({image["checksum"] for image in images if image["checksum"]}) == 29
     assert "member\tresearch\ttrue" in folder.get("show", "golden-base", **there).splitlines()
@@ -41,7 +41,8 @@ def test_a_registry_that_has_images_is_left_alone_unless_forced(folder):
 
     code, output, errors = folder.run("demo", "--no-serve")
     assert (code, output) == (1, "")
-    assert errors == "Error: mine.db holds 1 image already: --into FILE makes a demo of its own, --force adds to it.\n"
+    remedy = "Use --into FILE for a separate demo database, or --force to add to this one."
+    assert errors == f"Error: mine.db already has 1 image. {remedy}\n"
     assert folder.get("list", "-q") == ""
     assert folder.run("demo", "--no-serve", "--force")[0] == 0
     assert len(folder.get("list", "-q").split()) == 26
@@ -71,10 +72,10 @@ def test_it_serves_the_images_until_it_is_stopped(folder, ending):
         os.killpg(process.pid, ending) if ending == signal.SIGINT else process.send_signal(ending)
         _, errors = process.communicate(timeout=60)
 
-    assert line.startswith(f"The demo is at http://127.0.0.1:{port}/")
+    assert line.startswith(f"The demo is running at http://127.0.0.1:{port}/")
     assert len(images) == 22
     assert process.returncode == 0
-    assert errors.splitlines() == [f"30 images are new in {folder.path}/demo.db, 0 were there."]
+    assert errors.splitlines() == [f"30 images added to {folder.path}/demo.db, 0 already there."]
     assert folder.run("list", "--url", f"http://127.0.0.1:{port}")[0] == 5
 
 
@@ -98,5 +99,5 @@ def test_it_opens_the_page_in_a_browser_where_there_is_a_screen(folder):
 def test_a_port_that_is_taken_is_not_chosen():
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
-        assert port_near(taken) not in (taken, 0)
-    assert port_near(taken) == taken
+        assert find_free_port(taken) not in (taken, 0)
+    assert find_free_port(taken) == taken

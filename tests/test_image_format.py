@@ -6,10 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.image_files import MEBIBYTE, convert, make, make_disk, make_iso, make_raw, need, partition_table
+from support.image_files import MEBIBYTE, convert, make, make_disk, make_iso, make_raw, partition_table
 
-from cli.image_format import IMAGE, NONE, REFUSED, SKIPPED, detect
-from cli.image_names import guess
+from cli.image_format import IMAGE, NONE, REFUSED, SKIPPED, detect_format
+from cli.image_names import parse_image_name
 from config import read_settings
 
 FORMATS = read_settings({}).api.disk_formats
@@ -18,7 +18,7 @@ FORMATS = read_settings({}).api.disk_formats
 def detected(path, name=None, formats=FORMATS):
     file = os.open(path, os.O_RDONLY)
     try:
-        return detect(file, name or path.name, os.fstat(file).st_size, formats)
+        return detect_format(file, name or path.name, os.fstat(file).st_size, formats)
     finally:
         os.close(file)
 
@@ -87,7 +87,7 @@ def test_what_is_packed_is_no_raw_image_whatever_its_name(tmp_path, magic):
     path = make_disk(tmp_path / "initrd.img", magic)
 
     assert detected(path).verdict == SKIPPED
-    assert detected(path).reason.startswith("is packed (")
+    assert detected(path).reason.startswith("is compressed or an archive (")
 
 
 def test_an_empty_file_is_no_image(tmp_path):
@@ -113,7 +113,7 @@ def test_what_is_two_formats_at_once_is_refused(tmp_path):
         file.write(b"\1CD001\1".ljust(2048, b"\0"))
 
     assert detected(path).verdict == REFUSED
-    assert detected(path).reason == "is several formats at once: iso, qcow2"
+    assert detected(path).reason == "matches several formats at once (iso, qcow2); create it again in one format"
 
 
 @pytest.mark.parametrize("version", ["compat=0.10", "compat=1.1"])
@@ -122,7 +122,9 @@ def test_a_qcow2_with_a_backing_file_is_refused_and_the_file_named(tmp_path, ver
     path = make(tmp_path / "top", "qcow2", version, f"backing_file={tmp_path / 'base.qcow2'}", "backing_fmt=qcow2")
 
     assert detected(path).verdict == REFUSED
-    assert detected(path).reason.startswith(f"has a backing file ({tmp_path / 'base.qcow2'}), so that")
+    assert detected(path).reason.startswith(
+        f"needs the backing file {tmp_path / 'base.qcow2'}; flatten it with: qemu-img"
+    )
 
 
 def test_a_qcow2_of_version_2_has_no_flags_whatever_is_in_their_place(tmp_path):
@@ -139,14 +141,14 @@ def test_a_backing_file_cannot_speak_to_the_terminal(tmp_path):
     path = tmp_path / "evil"
     path.write_bytes(header + name + b"\0" * 4096)
 
-    assert "(?]0;owned?)" in detected(path).reason
+    assert "the backing file ?]0;owned?;" in detected(path).reason
 
 
 UNSAFE = {
-    "external data": ("qcow2", ["data_file={folder}/data.raw"], "keeps its data in another file"),
-    "extended L2": ("qcow2", ["extended_l2=on"], "has qcow2 features or a version"),
-    "flat": ("vmdk", ["subformat=monolithicFlat"], "is a vmdk that may name other files (Unsupported subformat)"),
-    "qed": ("qed", [], "is qed"),
+    "external data": ("qcow2", ["data_file={folder}/data.raw"], "keeps its data in an external data file"),
+    "extended L2": ("qcow2", ["extended_l2=on"], "uses qcow2 features that some programs cannot read"),
+    "flat": ("vmdk", ["subformat=monolithicFlat"], "is a vmdk that may refer to other files (Unsupported subformat)"),
+    "qed": ("qed", [], "has the unmaintained format qed"),
 }
 
 
@@ -168,7 +170,7 @@ def test_what_begins_like_a_format_and_is_broken_is_refused(tmp_path):
     path = make_disk(tmp_path / "broken", b"vhdxfile", 4 * MEBIBYTE)
 
     assert detected(path, formats=(*FORMATS, "vhdx")).verdict == REFUSED
-    assert "begins like vhdx, and is broken" in detected(path).reason
+    assert "starts like vhdx, but cannot be parsed" in detected(path).reason
 
 
 def test_a_vmdk_that_names_its_file_in_any_letters_is_refused(tmp_path):
@@ -176,7 +178,7 @@ def test_a_vmdk_that_names_its_file_in_any_letters_is_refused(tmp_path):
 
     assert "größe-flat.vmdk" in path.read_text(encoding="utf-8")
     assert detected(path).verdict == REFUSED
-    assert detected(path).reason.startswith("is a vmdk that may name other files (a descriptor)")
+    assert detected(path).reason.startswith("is a vmdk that may refer to other files (a descriptor)")
 
 
 WHOLE = {
@@ -202,16 +204,14 @@ def test_an_image_that_is_cut_short_is_refused_and_a_whole_one_is_not(tmp_path, 
     for length in (size * 3 // 4, size // 2, 300):
         os.truncate(path, length)
         assert detected(path).verdict == REFUSED, length
-        assert detected(path).reason.startswith("is cut short: its header speaks of ")
-        assert detected(path).reason.endswith(f" bytes, and it has {length}")
+        assert detected(path).reason.startswith("is truncated: its headers describe ")
+        assert detected(path).reason.endswith(f" bytes, the file has {length}; copy it again")
 
 
 def test_what_was_written_compressed_or_has_snapshots_or_was_resized_is_whole(tmp_path):
     source = make_raw(tmp_path / "source.raw", 5 * MEBIBYTE + 4096)
-    packed = tmp_path / "packed"
-    need("qemu-img", "qemu-utils")
+    kept, packed = convert(source, tmp_path / "kept", "qcow2"), tmp_path / "packed"
     subprocess.run(["qemu-img", "convert", "-c", "-O", "qcow2", source, packed], check=True)
-    kept = convert(source, tmp_path / "kept", "qcow2")
     for command in (["snapshot", "-c", "one", kept], ["resize", "-q", kept, "9G"], ["snapshot", "-c", "two", kept]):
         subprocess.run(["qemu-img", *command], check=True)
 
@@ -231,7 +231,9 @@ def test_a_disc_or_a_disk_that_is_cut_short_is_refused(tmp_path):
         os.truncate(path, path.stat().st_size // 2)
 
     assert [detected(path).verdict for path in (disc, disk)] == [REFUSED, REFUSED]
-    assert detected(disk).reason == "is cut short: its header speaks of 8388608 bytes, and it has 4194304"
+    assert (
+        detected(disk).reason == "is truncated: its headers describe 8388608 bytes, the file has 4194304; copy it again"
+    )
 
 
 def luks(payload_sectors=0):
@@ -245,8 +247,8 @@ def test_luks_and_vhdx_are_skipped_unless_the_formats_are_configured(tmp_path):
     secret = tmp_path / "secret.img"
     secret.write_bytes(luks())
 
-    assert detected(vhdx) == (SKIPPED, None, None, "is vhdx, that [api] disk_formats does not have")
-    assert detected(secret) == (SKIPPED, None, None, "is luks, that [api] disk_formats does not have")
+    assert detected(vhdx) == (SKIPPED, None, None, "has format vhdx, which [api] disk_formats does not list")
+    assert detected(secret) == (SKIPPED, None, None, "has format luks, which [api] disk_formats does not list")
     formats = (*FORMATS, "vhdx", "luks")
     assert detected(vhdx, formats=formats)[:3] == (IMAGE, "vhdx", 8 * MEBIBYTE)
     assert detected(secret, formats=formats)[:2] == (IMAGE, "luks")
@@ -278,7 +280,7 @@ def test_the_names_of_well_known_images_say_what_they_are(line):
     file_name, name, os_distro, os_version, architecture = line.split("\t")
     properties = {"os_distro": os_distro, "os_version": os_version, "architecture": architecture}
 
-    assert guess(file_name) == (name, {key: text for key, text in properties.items() if text != "-"})
+    assert parse_image_name(file_name) == (name, {key: text for key, text in properties.items() if text != "-"})
 
 
 @pytest.mark.parametrize(
@@ -292,4 +294,4 @@ def test_the_names_of_well_known_images_say_what_they_are(line):
     ],
 )
 def test_any_other_name_is_its_stem_alone(file_name, name):
-    assert guess(file_name) == (name, {})
+    assert parse_image_name(file_name) == (name, {})

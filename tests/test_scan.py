@@ -15,9 +15,9 @@ from conftest import free_port
 from support.image_files import MEBIBYTE, make, make_disk, make_raw
 from support.terminals import Folder
 
-from cli import inspection
 from cli.checksums import BLOCK_BYTES, Hasher, Stopped
-from cli.file_walk import walk
+from cli.file_walk import walk_files
+from cli.inspection import CHANGED, IMAGE, UNREADABLE, inspect_file, open_regular_file
 from config import read_settings
 from formatting import file_url, path_of_url
 
@@ -173,7 +173,7 @@ def test_a_file_that_moved_keeps_its_record(folder, scan, images):
 
     told = scan()[1]
 
-    assert told == {"below/other.raw": ["updated", f"was {path}"]}
+    assert told == {"below/other.raw": ["updated", f"moved from {path}"]}
     image = records(folder)["other.raw"]
     assert (image["id"], image["location"]) == (image_id, f"file://{images}/below/other.raw")
 
@@ -185,7 +185,7 @@ def test_a_file_that_is_gone_is_told_and_marked_only_on_request(folder, scan, im
 
     assert scan()[1]["disk.raw"][0] == "missing"
     assert records(folder)["disk.raw"]["status"] == "active"
-    assert scan("--mark-missing")[1]["disk.raw"] == ["missing", "now deactivated"]
+    assert scan("--mark-missing")[1]["disk.raw"] == ["missing", "image deactivated"]
     assert records(folder)["disk.raw"]["status"] == "deactivated"
 
     kept.rename(path)
@@ -262,14 +262,14 @@ def test_each_file_and_folder_counts_once_whatever_leads_to_it(scan, images, tmp
 
     code, told, errors = scan("--verbose")
 
-    assert (code, errors) == (0, ["2 added, 0 updated, 0 unchanged, 2 no images"])
+    assert (code, errors) == (0, ["2 added, 0 updated, 0 unchanged, 2 other files"])
     assert {name: word for name, (word, _) in told.items()} == {
         "a-link.raw": "none",
         "b.raw": "added",
         "c-hard.raw": "none",
         "outside/far.raw": "added",
     }
-    assert scan()[1:] == ({}, ["0 added, 0 updated, 2 unchanged, 2 no images"])
+    assert scan()[1:] == ({}, ["0 added, 0 updated, 2 unchanged, 2 other files"])
 
 
 def test_a_file_that_is_registered_is_not_registered_again_under_what_links_to_it(folder, images, scan, tmp_path):
@@ -285,9 +285,9 @@ def test_a_file_that_is_registered_is_not_registered_again_under_what_links_to_i
     (tmp_path / "store" / "images").symlink_to(images)
 
     assert [scan()[2], folder.run("scan", "hard")[2], folder.run("scan", "store")[2]] == [
-        ["0 added, 0 updated, 2 unchanged, 1 no images"],
+        ["0 added, 0 updated, 2 unchanged, 1 other file"],
         "0 added, 0 updated, 1 unchanged\n",
-        "0 added, 0 updated, 2 unchanged, 1 no images\n",
+        "0 added, 0 updated, 2 unchanged, 1 other file\n",
     ]
     grow(path)
     assert [word for word, _ in folder_told(folder, "scan", "hard")] == ["updated"]
@@ -305,8 +305,8 @@ def test_a_file_that_is_named_is_told_of_whatever_it_is(folder, images):
 
     code, output, errors = folder.run("scan", path)
 
-    assert (code, errors) == (0, "0 added, 0 updated, 0 unchanged, 1 no images\n")
-    assert output == f"none\t\t{path}\t\t\thas no format that is known\n"
+    assert (code, errors) == (0, "0 added, 0 updated, 0 unchanged, 1 other file\n")
+    assert output == f"none\t\t{path}\t\t\thas no known image format\n"
 
 
 def test_no_name_speaks_to_the_terminal_and_none_forges_a_line(folder, images):
@@ -331,7 +331,7 @@ def test_files_of_the_same_content_are_told_of_in_few_words(folder, images, scan
 
     assert len(lines) == 21
     assert lines[0].endswith("19.raw, and 5 more")
-    assert lines[-1] == "the same content: 6 more times"
+    assert lines[-1] == "identical content: 6 more groups of files"
 
 
 def test_pipes_sockets_and_what_leads_nowhere_hold_nothing_up(scan, images):
@@ -345,7 +345,7 @@ def test_pipes_sockets_and_what_leads_nowhere_hold_nothing_up(scan, images):
 
     assert code == 0
     assert told["disk.raw"][0] == "added"
-    assert told["nowhere.raw"] == told["self.raw"] == ["skipped", "is a link to nothing"]
+    assert told["nowhere.raw"] == told["self.raw"] == ["skipped", "is a broken symbolic link"]
 
 
 def test_a_folder_that_cannot_be_read_is_told_and_the_others_are_scanned(scan, images):
@@ -363,15 +363,15 @@ def test_what_is_refused_or_skipped_says_why_and_only_refusals_fail(scan, images
     base = make(images / "base.qcow2", "qcow2")
     make(images / "disk.vhdx", "vhdx")
     (images / "README.txt").write_text("no image")
-    assert scan()[::2] == (0, ["1 added, 0 updated, 0 unchanged, 1 skipped, 1 no images"])
+    assert scan()[::2] == (0, ["1 added, 0 updated, 0 unchanged, 1 skipped, 1 other file"])
     make(images / "top.qcow2", "qcow2", f"backing_file={base}", "backing_fmt=qcow2")
 
     code, told, errors = scan()
 
-    assert (code, errors) == (1, ["0 added, 0 updated, 1 unchanged, 1 skipped, 1 refused, 1 no images"])
-    assert told["disk.vhdx"] == ["skipped", "is vhdx, that [api] disk_formats does not have"]
+    assert (code, errors) == (1, ["0 added, 0 updated, 1 unchanged, 1 skipped, 1 refused, 1 other file"])
+    assert told["disk.vhdx"] == ["skipped", "has format vhdx, which [api] disk_formats does not list"]
     assert told["top.qcow2"][0] == "refused"
-    assert f"has a backing file ({base})" in told["top.qcow2"][1]
+    assert f"needs the backing file {base}; flatten it with: qemu-img convert" in told["top.qcow2"][1]
 
 
 def test_a_registered_file_that_is_no_image_any_more_is_refused(scan, images):
@@ -381,7 +381,7 @@ def test_a_registered_file_that_is_no_image_any_more_is_refused(scan, images):
 
     code, told, _ = scan()
 
-    assert (code, told["disk.qcow2"]) == (1, ["refused", "is registered as qcow2, and has no format that is known now"])
+    assert (code, told["disk.qcow2"]) == (1, ["refused", "is registered as qcow2, but now has no known image format"])
 
 
 def test_formats_that_are_configured_are_registered(folder, scan, images):
@@ -396,8 +396,8 @@ def test_files_of_the_same_content_are_told(scan, images):
     (images / "b.raw").write_bytes(path.read_bytes())
     make_raw(images / "c.raw")
 
-    assert scan()[2][1:] == [f"the same content: {images}/a.raw, {images}/b.raw"]
-    assert scan()[2][1:] == [f"the same content: {images}/a.raw, {images}/b.raw"]
+    assert scan()[2][1:] == [f"identical content: {images}/a.raw, {images}/b.raw"]
+    assert scan()[2][1:] == [f"identical content: {images}/a.raw, {images}/b.raw"]
 
 
 def test_a_path_that_is_not_there_is_wrong_usage(folder):
@@ -448,7 +448,7 @@ def test_who_is_no_admin_is_told_what_to_do(scan, images, token_server):
     code, told, errors = scan("--url", server.url, "--token", token)
 
     assert (code, told) == (1, {})
-    assert "takes no file: locations from callers who are no admins. Give the token of an admin" in errors[-1]
+    assert "accepts file: locations only from admins. Use the token of an admin" in errors[-1]
 
 
 def test_an_admins_token_adds_private_images_unless_told_otherwise(images, scan, folder, token_server):
@@ -482,7 +482,7 @@ def test_a_terminal_sees_bars_and_a_pipe_does_not(folder, images):
     assert code == 0
     assert "/200.0 MiB" in shown
     assert "large.img" in shown
-    assert "MB/s" in shown
+    assert "MiB/s" in shown
     (images / "large.img").touch()
     assert "\x1b" not in "".join(map(str, folder.run("scan", "images")))
 
@@ -522,7 +522,7 @@ def test_watching_outlives_a_server_that_is_gone_for_a_while(images, started, st
 
     assert server.stop()
     make_raw(images / "second.raw")
-    assert process.stderr.readline().endswith(" Files wait until it answers.\n")
+    assert process.stderr.readline().endswith(" Files will be registered once it answers.\n")
     again = start_server(port=server.port)
     assert added(process) == f"{images}/second.raw"
 
@@ -569,7 +569,7 @@ def test_a_scan_waits_for_another_one_and_then_sees_what_that_registered(folder,
     other = os.open(folder.path, os.O_RDONLY)
     fcntl.flock(other, fcntl.LOCK_EX)
     process = started()
-    assert process.stderr.readline() == "waiting for another scan or sync to end; Ctrl-C ends this one\n"
+    assert process.stderr.readline() == "waiting for another scan or sync to end; press Ctrl-C to cancel\n"
 
     folder.get("create", "a", "--file", path)
     os.close(other)
@@ -629,8 +629,8 @@ def test_checksums_are_those_of_the_content_holes_included(tmp_path, hasher, len
                 file.write(os.urandom(min(4096, length - place)))
     told = []
 
-    with inspection.opened(path) as (file, _):
-        found, count = hasher.digests(file, length, advance=told.append)
+    with open_regular_file(path) as (file, _):
+        found, count = hasher.hash_file(file, length, advance=told.append)
 
     assert (found["md5"], found["sha512"]) == digests(path)
     assert count == sum(told) == length
@@ -655,11 +655,8 @@ def test_a_file_that_changes_while_it_is_read_is_not_taken(tmp_path, hasher, cha
         if waiting:
             waiting.pop()(path)
 
-    assert inspection.read(str(path), FORMATS, hasher).verdict == inspection.IMAGE
-    assert inspection.read(str(path), FORMATS, hasher, advance=advance).verdict in (
-        inspection.CHANGED,
-        inspection.UNREADABLE,
-    )
+    assert inspect_file(str(path), FORMATS, hasher).verdict == IMAGE
+    assert inspect_file(str(path), FORMATS, hasher, advance=advance).verdict in (CHANGED, UNREADABLE)
 
 
 def test_a_hasher_that_is_stopped_reads_no_further(tmp_path, hasher):
@@ -669,7 +666,7 @@ def test_a_hasher_that_is_stopped_reads_no_further(tmp_path, hasher):
         hasher.is_stopped.set()
 
     with pytest.raises(Stopped):
-        inspection.read(str(path), FORMATS, hasher, advance=advance)
+        inspect_file(str(path), FORMATS, hasher, advance=advance)
 
 
 def test_a_walk_finds_thousands_of_files_in_the_order_of_their_paths(tmp_path):
@@ -677,7 +674,7 @@ def test_a_walk_finds_thousands_of_files_in_the_order_of_their_paths(tmp_path):
         (tmp_path / f"{number % 40:02}").mkdir(exist_ok=True)
         (tmp_path / f"{number % 40:02}" / f"{number}").touch()
 
-    paths = [entry.path for entry in walk([str(tmp_path)]).entries]
+    paths = [entry.path for entry in walk_files([str(tmp_path)]).entries]
 
     assert len(paths) == 2000
     assert paths == sorted(paths)

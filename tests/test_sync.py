@@ -12,7 +12,7 @@ import pytest
 from conftest import free_port
 from support.mirrors import INCUS, UBUNTU, incus_product, publish, serving, ubuntu_product
 
-from cli.mirror_files import FetchError, Mirror, divided
+from cli.mirror_files import FetchError, Mirror, split_url
 from cli.simplestreams import StreamError, require_path
 
 
@@ -194,9 +194,9 @@ def test_a_folder_is_a_mirror_whose_files_are_checked(folder, ubuntu, root, sync
     assert (code, summary) == (1, "1 added, 0 updated, 0 unchanged, 1 failed")
     assert records(folder)[AMD64]["location"] == f"file://{root}/{DISK}"
     arm64 = ("", DISK.replace("amd64", "arm64"), "qcow2", AMD64.replace("amd64", "arm64"))
-    assert lines[1].split("\t") == ["failed", *arm64, "is not what the index says"]
+    assert lines[1].split("\t") == ["failed", *arm64, "differs from the index in size or sha256"]
     (root / DISK.replace("amd64", "arm64")).unlink()
-    assert [line.split("\t") for line in sync(root)[1]] == [["failed", *arm64, "its file is not in the folder"]]
+    assert [line.split("\t") for line in sync(root)[1]] == [["failed", *arm64, "is missing in the mirror's folder"]]
     assert sync(root / "streams/v1/index.json", "--arch", "amd64")[2] == "0 added, 0 updated, 1 unchanged"
 
 
@@ -267,16 +267,16 @@ def spoil(root, **changes):
 
 
 WRONG = {
-    "sha256": ({"sha256": "0" * 64}, "has another sha256 than the index says"),
-    "shorter": ({"size": 100}, "is longer than the 100 bytes that the index says"),
-    "longer": ({"size": 10**6}, f"has {len(qcow2())} bytes instead of 1000000"),
-    "not there": ({"path": "server/missing.img"}, "is answered 404"),
-    "no image": ({"path": "streams/v1/index.json", "size": -1}, "has no size"),
-    "no sha256": ({"sha256": "abc"}, "has no sha256"),
-    "up": ({"path": "../../etc/passwd"}, "its path leads elsewhere: ../../etc/passwd"),
-    "absolute": ({"path": "/etc/passwd"}, "its path leads elsewhere: /etc/passwd"),
-    "another host": ({"path": "https://evil/disk.img"}, "its path leads elsewhere: https://evil/disk.img"),
-    "no path": ({"path": 5}, "has no path"),
+    "sha256": ({"sha256": "0" * 64}, "differs from the index in sha256"),
+    "shorter": ({"size": 100}, "is larger than the 100 bytes that the index says"),
+    "longer": ({"size": 10**6}, f"has {len(qcow2())} bytes, the index says 1000000"),
+    "not there": ({"path": "server/missing.img"}, "the server answered 404"),
+    "no image": ({"path": "streams/v1/index.json", "size": -1}, "has no valid size"),
+    "no sha256": ({"sha256": "abc"}, "has no valid sha256"),
+    "up": ({"path": "../../etc/passwd"}, "its path leads out of the mirror: ../../etc/passwd"),
+    "absolute": ({"path": "/etc/passwd"}, "its path leads out of the mirror: /etc/passwd"),
+    "another host": ({"path": "https://evil/disk.img"}, "its path leads out of the mirror: https://evil/disk.img"),
+    "no path": ({"path": 5}, "has no valid path"),
 }
 
 
@@ -305,7 +305,7 @@ def test_an_image_that_leads_to_other_files_is_not_registered(folder, root, mirr
     code, lines, _ = sync(mirror[0], "--download", "kept")
 
     assert code == 1
-    assert "has a backing file" in lines[0]
+    assert "needs a backing file" in lines[0]
     assert folder.get("list") == ""
 
 
@@ -326,13 +326,13 @@ def test_redirects_are_followed_but_not_for_ever(folder, ubuntu, mirror, sync):
 
 
 DOCUMENTS = {
-    "no JSON": (b"<html>", "is no JSON"),
-    "another format": (b'{"format": "index:2.0"}', "is no simplestreams document"),
-    "a list": (b"[]", "is no simplestreams document"),
-    "deep": (b"[" * 100_000, "is no JSON"),
+    "no JSON": (b"<html>", "is not JSON"),
+    "another format": (b'{"format": "index:2.0"}', "is not a simplestreams document"),
+    "a list": (b"[]", "is not a simplestreams document"),
+    "deep": (b"[" * 100_000, "is not JSON"),
     "a path up": (
         b'{"format":"index:1.0","index":{"x":{"datatype":"image-downloads","format":"products:1.0","path":"../x"}}}',
-        "its path leads elsewhere",
+        "its path leads out of the mirror",
     ),
 }
 
@@ -369,8 +369,8 @@ def test_an_index_without_end_is_not_read_to_its_end(mirror, root, sync):
     with (root / "streams/v1/index.json").open("wb") as file:
         file.truncate(1 << 30)
 
-    assert (code, "is longer than 128 MiB" in error) == (1, True)
-    assert "is longer than 128 MiB" in sync(root)[2]
+    assert (code, "is larger than 128 MiB" in error) == (1, True)
+    assert "is larger than 128 MiB" in sync(root)[2]
 
 
 def test_a_large_index_is_read(folder, root, sync):
@@ -414,9 +414,9 @@ def test_https_never_becomes_http_on_the_way(certificate):
 
     with httpx2.Client(verify=trusted, follow_redirects=True, trust_env=False) as http:
         mirror = Mirror(f"https://localhost:{secure.server_port}/", http)
-        assert mirror.document("b") == {}
-        with pytest.raises(FetchError, match="leads from https to http"):
-            mirror.document("a")
+        assert mirror.read_document("b") == {}
+        with pytest.raises(FetchError, match="redirects from https to http"):
+            mirror.read_document("a")
     for server in servers:
         server.shutdown()
         server.server_close()
@@ -426,13 +426,15 @@ def test_signed_documents_are_refused_since_signatures_are_not_verified(folder, 
     code, lines, error = sync("https://host/streams/v1/index.sjson")
 
     assert (code, lines) == (2, [])
-    assert error == "Error: Signatures are not verified here: give the .json beside it."
+    assert error == "Error: Signatures (.sjson) cannot be verified. Name the .json document beside it."
     assert "Signatures (.sjson) are NOT verified" in " ".join(folder.get("sync", "simplestreams", "--help").split())
 
 
 def test_a_sync_over_http_says_that_nobody_vouches_for_it(folder, ubuntu, mirror):
     folder.run("import", "-", content="")  # a dry run makes no database
-    assert "http: nobody vouches for this index" in folder.run("sync", "simplestreams", mirror[0], "--dry-run")[2]
+    assert (
+        "http does not protect the index from forgery" in folder.run("sync", "simplestreams", mirror[0], "--dry-run")[2]
+    )
 
 
 @pytest.mark.parametrize("where", ["missing", "ftp://host/", "https://", "https://host/x?y=1"])
@@ -453,7 +455,7 @@ def test_a_source_that_is_none_is_told_in_one_line(sync, where):
     ],
 )
 def test_a_mirrors_root_is_known_from_any_of_its_urls(url, base, path):
-    assert divided(url) == (base, path)
+    assert split_url(url) == (base, path)
 
 
 PATHS = [

@@ -320,10 +320,10 @@ def refuse_overlay(path):
 @pytest.mark.parametrize(
     ("fill", "options", "reason"),
     [
-        (refuse_overlay, ("--disk-format", "qcow2"), "has a backing file (base.qcow2), so that it is no image"),
+        (refuse_overlay, ("--disk-format", "qcow2"), "needs the backing file base.qcow2; flatten it with"),
         (lambda path: make(path / "file", "qcow2"), ("--disk-format", "raw"), "is qcow2, not raw"),
-        (lambda path: (path / "file").write_text("notes"), (), "has no format that is known; --disk-format says which"),
-        (lambda path: (path / "file").symlink_to("/dev/zero"), ("--disk-format", "raw"), "is no regular file"),
+        (lambda path: (path / "file").write_text("notes"), (), "has no known image format; --disk-format says which"),
+        (lambda path: (path / "file").symlink_to("/dev/zero"), ("--disk-format", "raw"), "is not a regular file"),
     ],
     ids=["overlay", "another", "none", "device"],
 )

@@ -49,12 +49,12 @@ def put_a_pipe_there(path):
 CHANGES = {
     "the same": (lambda path: None, 0, "ok", None),
     "a new time": (os.utime, 0, "ok", None),
-    "other content": (write_over, 1, "changed", "has another md5, sha512"),
-    "another size": (lambda path: os.truncate(path, 5), 1, "changed", "has 5 bytes instead of 65536"),
+    "other content": (write_over, 1, "changed", "differs from the record in md5, sha512"),
+    "another size": (lambda path: os.truncate(path, 5), 1, "changed", "has 5 bytes, the record says 65536"),
     "gone": (os.unlink, 1, "missing", "no such file or directory"),
     "gone with its folder": (lambda path: shutil.rmtree(path.parent), 1, "missing", "no such file or directory"),
-    "a folder": (put_a_folder_there, 1, "unreadable", "is no regular file"),
-    "a pipe": (put_a_pipe_there, 1, "unreadable", "is no regular file"),
+    "a folder": (put_a_folder_there, 1, "unreadable", "is not a regular file"),
+    "a pipe": (put_a_pipe_there, 1, "unreadable", "is not a regular file"),
 }
 
 
@@ -78,7 +78,7 @@ def test_os_hash_value_is_of_the_algorithm_that_the_record_names(folder, disk, a
     create(folder, "wrong", disk, properties={"os_hash_algo": algorithm, "os_hash_value": digest[::-1]})
 
     assert states(folder, "right") == (0, {"right": ("ok", None)})
-    assert states(folder, "wrong") == (1, {"wrong": ("changed", f"has another {algorithm}")})
+    assert states(folder, "wrong") == (1, {"wrong": ("changed", f"differs from the record in {algorithm}")})
 
 
 def test_what_cannot_be_compared_is_said_and_is_no_fault(folder, disk):
@@ -129,4 +129,4 @@ def test_files_that_another_machine_registered_are_not_looked_for(folder, disk, 
     code, found = states(folder, "--url", server.url)
 
     assert code == 0
-    assert found == {"disk": ("ok", None), "theirs": ("elsewhere", "registered from elsewhere")}
+    assert found == {"disk": ("ok", None), "theirs": ("elsewhere", "registered by a scan on elsewhere")}

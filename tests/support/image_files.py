@@ -1,4 +1,4 @@
-"""Files of every format: by qemu-img and xorriso where they are there, by hand where a few bytes do."""
+"""Image files of every format, made by qemu-img and xorriso, or written byte by byte."""
 
 import os
 import shutil
@@ -11,12 +11,13 @@ MEBIBYTE = 1024 * 1024
 
 
 def need(program, package):
+    """Skip the test if a program is not installed."""
     if shutil.which(program) is None:
-        pytest.skip(f"there is no {program}: apt install {package}")
+        pytest.skip(f"{program} is not installed: apt install {package}")
 
 
 def make(path, kind, *options, size="8M"):
-    """A new image of qemu-img's."""
+    """Return the path of a new image made by qemu-img."""
     need("qemu-img", "qemu-utils")
     words = [part for option in options for part in ("-o", option)]
     subprocess.run(["qemu-img", "create", "-q", "-f", kind, *words, path, size], check=True, capture_output=True)
@@ -24,6 +25,7 @@ def make(path, kind, *options, size="8M"):
 
 
 def convert(source, path, kind, *options):
+    """Return the path of a copy that qemu-img makes in another format."""
     need("qemu-img", "qemu-utils")
     words = [part for option in options for part in ("-o", option)]
     subprocess.run(["qemu-img", "convert", "-O", kind, *words, source, path], check=True, capture_output=True)
@@ -31,6 +33,7 @@ def convert(source, path, kind, *options):
 
 
 def make_iso(path, *options):
+    """Return the path of a new iso made by xorriso."""
     need("xorriso", "xorriso")
     folder = path.parent / "tree"
     folder.mkdir(exist_ok=True)
@@ -42,13 +45,13 @@ def make_iso(path, *options):
 
 
 def partition_table(kind=0x83, start=2048, length=2048, boot=0):
-    """The first sector of a disk with one partition."""
+    """Return the first sector of a disk with one partition."""
     entry = struct.pack("<B3sB3sII", boot, b"\0\2\0", kind, b"\xff\xff\xff", start, length)
     return (b"\0" * 446 + entry).ljust(510, b"\0") + b"\x55\xaa"
 
 
 def make_disk(path, content=b"", size=8 * MEBIBYTE):
-    """A sparse file that begins with ``content``."""
+    """Return the path of a sparse file that begins with ``content``."""
     with path.open("wb") as file:
         file.write(content)
         file.truncate(size)
@@ -56,5 +59,6 @@ def make_disk(path, content=b"", size=8 * MEBIBYTE):
 
 
 def make_raw(path, size=64 * 1024):
+    """Return the path of a file of random bytes."""
     path.write_bytes(os.urandom(size))
     return path

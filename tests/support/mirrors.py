@@ -1,4 +1,4 @@
-"""A mirror as cloud-images.ubuntu.com and images.linuxcontainers.org are: their documents' structure, small files."""
+"""Small mirror with the documents of cloud-images.ubuntu.com and images.linuxcontainers.org."""
 
 import hashlib
 import json
@@ -11,14 +11,14 @@ UBUNTU, INCUS = "com.ubuntu.cloud:released:download", "images"
 
 
 def item_of(root, ftype, path, content):
-    """An item whose file is there."""
+    """Return an item, after writing its file."""
     (root / path).parent.mkdir(parents=True, exist_ok=True)
     (root / path).write_bytes(content)
     return {"ftype": ftype, "path": path, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def ubuntu_product(root, disks, *, release="noble", version="24.04", arch="amd64"):
-    """``disks`` is {version's name: content of its disk}."""
+    """Return a product like those of Ubuntu; ``disks`` is {version: content}."""
     versions = {}
     for name, content in disks.items():
         folder = f"server/releases/{release}/release-{name}"
@@ -47,6 +47,7 @@ def ubuntu_product(root, disks, *, release="noble", version="24.04", arch="amd64
 
 
 def incus_product(root, disks, *, arch="amd64"):
+    """Return a product like those of Incus; ``disks`` is {version: content}."""
     versions = {}
     for name, content in disks.items():
         folder = f"images/debian/trixie/{arch}/default/{name}"
@@ -69,7 +70,7 @@ def incus_product(root, disks, *, arch="amd64"):
 
 
 def publish(root, stream, products, **extra):
-    """Write the document of products, and the index of it and of one that lists no downloads."""
+    """Write a document of products and an index, which also names one without downloads."""
     path = "streams/v1/images.json" if stream == INCUS else f"streams/v1/{stream}.json"
     (root / "streams/v1").mkdir(parents=True, exist_ok=True)
     document = {"content_id": stream, "datatype": "image-downloads", "format": "products:1.0", "products": products}
@@ -82,7 +83,7 @@ def publish(root, stream, products, **extra):
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Files of a folder; below /cut/ they break off, /moved/ leads to them, /endless/ never stops."""
+    """Server of a folder: /cut/ truncates, /moved/ redirects, /endless/ never stops."""
 
     asked = None
 
@@ -120,7 +121,7 @@ class Handler(SimpleHTTPRequestHandler):
 
 @contextmanager
 def serving(root):
-    """(URL, the paths that were asked for)"""
+    """Yield (URL, list of requested paths) of a mirror on a free port."""
     handler = type("Handling", (Handler,), {"asked": []})
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=root)) as server:
         server.handle_error = lambda *_: None  # clients that break off

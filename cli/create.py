@@ -8,13 +8,15 @@ from flask import current_app
 
 import schemas
 from cli import inspection
+from cli.api_client import Nonsense
 from cli.checksums import MD5, SHA512, Hasher
-from cli.client import Failure, Nonsense, formats, image_argument, with_client
+from cli.client import with_client
+from cli.completion import formats, image_argument
 from cli.image_format import IMAGE, NONE, SKIPPED
 from cli.image_tables import how_of, output_options, told
 from cli.param_types import Pair, Size, cleaned
 from cli.progress import progress_bar
-from cli.runtime import USAGE
+from cli.runtime import USAGE, Failure
 from formatting import file_url
 
 FIELDS = (

@@ -4,10 +4,11 @@ import sys
 
 import click
 
-from cli.client import Failure, image_argument, with_client
+from cli.client import with_client
+from cli.completion import image_argument
 from cli.image_tables import how_of, output_options, told
 from cli.param_types import cleaned
-from cli.runtime import NO_ACCESS, program
+from cli.runtime import NO_ACCESS, Failure, program
 
 
 @click.command("delete")

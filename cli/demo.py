@@ -13,10 +13,10 @@ import click
 from flask import current_app
 
 from cli import output
-from cli.client import Failure, open_client
+from cli.client import open_client
 from cli.demo_images import SAMPLES, id_of, values_of
 from cli.progress import progress_bar
-from cli.runtime import with_application
+from cli.runtime import Failure, with_application
 from storage.engine import open_database
 
 ROOT = Path(__file__).parent.parent

@@ -3,7 +3,8 @@
 import click
 
 import schemas
-from cli.client import formats, with_client
+from cli.client import with_client
+from cli.completion import formats
 from cli.image_tables import how_of, output_options, show_list
 from cli.param_types import Pair, Since, Size
 from listing import parameters

@@ -3,9 +3,10 @@
 import click
 
 from cli import output
-from cli.client import Failure, image_argument, with_client
+from cli.client import with_client
+from cli.completion import image_argument
 from cli.param_types import cleaned
-from cli.runtime import NOT_FOUND
+from cli.runtime import NOT_FOUND, Failure
 
 
 class Tenant(click.ParamType):

@@ -4,7 +4,8 @@ import click
 
 import formatting
 from cli import output
-from cli.client import image_argument, with_client
+from cli.client import with_client
+from cli.completion import image_argument
 from cli.image_tables import how_of, output_options, show_image, text_of
 from cli.param_types import cleaned
 

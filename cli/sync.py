@@ -12,11 +12,12 @@ from flask import current_app
 from cli import inspection, mirror_files, output
 from cli.byte_progress import metered
 from cli.checksums import Hasher
-from cli.client import FAILED, UNREACHABLE, Failure, with_client
+from cli.client import with_client
 from cli.image_format import IMAGE
 from cli.mirror_files import FetchError, NoAnswer
 from cli.param_types import cleaned
 from cli.reconciliation import alone, is_public_by_default, synced_together, told
+from cli.runtime import FAILED, UNREACHABLE, Failure
 from cli.simplestreams import is_wanted, names_of, newest
 from formatting import file_url, local_file
 

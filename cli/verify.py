@@ -11,11 +11,12 @@ import click
 from cli import output
 from cli.byte_progress import metered
 from cli.checksums import MD5, Hasher
-from cli.client import FAILED, with_client
+from cli.client import with_client
 from cli.file_walk import is_gone, reason_of
 from cli.inspection import has_changed, opened
 from cli.param_types import cleaned
 from cli.reconciliation import HOST
+from cli.runtime import FAILED
 from formatting import local_file
 
 OK, CHANGED, MISSING, UNREADABLE = "ok", "changed", "missing", "unreadable"

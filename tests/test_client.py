@@ -8,7 +8,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from conftest import IMAGE, free_port
 
-from cli.client import id_prefix, without_userinfo
+from cli.api_client import id_prefix
+from cli.client import without_userinfo
 
 ID = "0f3c9d1e-5b7a-4f0e-8c2d-6a1b9e8f7a6{}"
 

@@ -23,7 +23,7 @@ ALIVE, DELETED = ({}, {"status": "killed"}), ({"deleted": True},)
 
 
 class Nonsense(Failure):
-    """A value that the registry refuses; ``errors`` are the API's, by field, where it names them."""
+    """Validation error from the API; ``errors`` maps field to texts if the API names fields."""
 
     def __init__(self, message, errors=None):
         super().__init__(message, USAGE)
@@ -31,20 +31,20 @@ class Nonsense(Failure):
 
 
 class Client:
-    """The API's calls. Whatever is refused or does not work is a ClickException with its exit code."""
+    """Client of the Registry API; every error is a ClickException with its exit code."""
 
     PARAMETERS: ClassVar = {"changes_since": "changes-since", "search": "q"}
 
     def __init__(self, http, name, *, is_local=False, prepare=None):
         self.http = http
-        self.prepare = prepare  # what is to be done before the first request
+        self.prepare = prepare  # called once, before the first request
         self.name = name
         self.is_local = is_local
 
     def images(self, *, limit=None, properties=None, **query):
-        """Full records over all pages, ``limit`` of them at most; private ones too, unless is_public says otherwise.
+        """Yield the full records of all pages, private ones too unless is_public says otherwise.
 
-        ``query`` has the parameters of GET /images, and search for q; None is left out.
+        ``query`` holds the parameters of GET /images, and ``search`` for q; None is omitted.
         """
         if query.get("deleted"):
             self.require_admin()
@@ -65,9 +65,11 @@ class Client:
             answer = self.request("GET", self.own_url(answer, link))
 
     def find(self, text, *, deleted=False):
-        """The record of the image with this id, else this name, else the only id that begins so.
+        """Return the image with this id, else with this name, else with this unique id prefix.
 
-        Raises Failure, with the candidates where there are several. ``deleted`` looks among the deleted ones.
+        ``deleted`` searches deleted images instead.
+
+        Raises: Failure; it lists the candidates if several images match.
         """
         if (image_id := schemas.canonical_uuid(text)) and (image := self.show_or_none(image_id)):
             return image
@@ -81,14 +83,16 @@ class Client:
         kind = "deleted image" if deleted else "image"
         if not found:
             is_short = prefix and len(prefix) < MIN_PREFIX_DIGITS
-            rest = f"an id's beginning needs {MIN_PREFIX_DIGITS} digits" if is_short else "no id begins so"
-            raise Failure(f"No {kind} is called “{cleaned(text)}”, and {rest}.", NOT_FOUND)
+            rest = f"an id prefix needs at least {MIN_PREFIX_DIGITS} digits" if is_short else "no id starts with it"
+            raise Failure(f"No {kind} is named “{cleaned(text)}”, and {rest}.", NOT_FOUND)
         lines = [f"  {image['id']}  {cleaned(image['name'] or '')}" for image in found[:MAX_CANDIDATES]]
         more = ["  … and more"] if len(found) > MAX_CANDIDATES else []
-        raise Failure("\n".join([f"“{cleaned(text)}” may be any of these; give an id:", *lines, *more]), NOT_FOUND)
+        raise Failure(
+            "\n".join([f"“{cleaned(text)}” matches several images; give one of these ids:", *lines, *more]), NOT_FOUND
+        )
 
     def having_prefix(self, prefix, shelves):
-        """Those whose id begins so, and not those that a word finds."""
+        """Return the images whose id starts with ``prefix``; the search also matches words."""
         found = []
         for shelf in shelves:
             for image in self.images(search=prefix, **shelf):
@@ -110,7 +114,7 @@ class Client:
         return self.image("GET", image_id)
 
     def show_with_tag(self, image_id):
-        """(record, ETag)"""
+        """Return (record, ETag)."""
         answer = self.request("GET", f"/images/{quote(image_id)}")
         return self.content_of(answer, "image", is_record), answer.headers.get("ETag")
 
@@ -118,7 +122,7 @@ class Client:
         return self.content_of(self.request("POST", "/images", json={"image": values}), "image", is_record)
 
     def update(self, image_id, values, *, purge=False, if_match=None):
-        """``purge`` makes the properties named all there are; ``if_match`` is an ETag."""
+        """Update an image; ``purge`` replaces all properties; ``if_match`` is an ETag."""
         headers = ({PURGE_HEADER: "true"} if purge else {}) | ({"If-Match": if_match} if if_match else {})
         return self.image("PUT", image_id, json={"image": values}, headers=headers)
 
@@ -129,7 +133,7 @@ class Client:
         return self.image("POST", image_id, "/undelete")
 
     def members(self, image_id):
-        """[{member_id, can_share}]"""
+        """Return the members: [{member_id, can_share}]."""
         return self.content_of(self.request("GET", f"/images/{quote(image_id)}/members"), "members", is_list_of_members)
 
     def put_member(self, image_id, member, can_share=None):
@@ -146,27 +150,32 @@ class Client:
         return self.content_of(self.request(method, f"/images/{quote(image_id)}{below}", **options), "image", is_record)
 
     def require_admin(self):
-        """To others a server shows live images instead: it leaves unread what only admins may ask, nonsense too."""
+        """Raise Failure unless the caller is an admin: a server ignores ``deleted``, even invalid, from others."""
         if self.is_local:
             return
         with suppress(Nonsense):
             self.request("GET", LIST, params={"deleted": "nonsense", "limit": 0})
-            raise Failure(f"Deleted images are shown to admins only, and for {self.name} you are none.", NO_ACCESS)
+            raise Failure(
+                f"Deleted images are visible to admins only; {self.name} needs an admin's --token.", NO_ACCESS
+            )
 
     def request(self, method, url, **options):
-        """The answer, a good one."""
+        """Send a request and return its successful response.
+
+        Raises: Failure.
+        """
         import httpx2
 
         if self.prepare:
             self.prepare()
             self.prepare = None
-        if "json" in options:  # httpx's own encoder refuses what orjson takes, and the reverse
+        if "json" in options:  # httpx2's encoder and orjson accept different values
             options["content"] = encoded(options.pop("json"))
             options["headers"] = {**options.get("headers", {}), "Content-Type": "application/json"}
         try:
             answer = self.http.request(method, url, **options)
         except httpx2.TimeoutException:
-            raise Failure(f"{self.name} does not answer in time.", UNREACHABLE) from None
+            raise Failure(f"{self.name} did not answer in time; try again later.", UNREACHABLE) from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             raise Failure(f"{self.name} cannot be reached: {cause_of(error)}.", UNREACHABLE) from None
         if not answer.is_success:
@@ -177,11 +186,13 @@ class Client:
         problem = parsed(answer.content)
         detail = problem.get("detail") if isinstance(problem, dict) else None
         if not isinstance(detail, str) or (is_list and answer.status_code == 404):
-            return Failure(f"{self.name} answers {answer.status_code}: is this an image registry?", UNREACHABLE)
+            return Failure(
+                f"{self.name} answered {answer.status_code}, unlike an image registry; check --url.", UNREACHABLE
+            )
         if detail == NO_SUCH_PATH:
-            return Failure(f"{self.name} does not know this call: it is of an older version.")
+            return Failure(f"{self.name} does not support this call; upgrade the server.")
         if answer.status_code == 401:
-            detail = f"{detail} Give --token, or REGISTRY_TOKEN."
+            detail = f"{detail} Set --token or REGISTRY_TOKEN."
         if answer.status_code == 400:
             return Nonsense(cleaned(detail), problem.get("errors"))
         return Failure(cleaned(detail), exit_code_of(answer.status_code))
@@ -189,14 +200,14 @@ class Client:
     def content_of(self, answer, name, is_whole):
         content = parsed(answer.content)
         if not isinstance(content, dict) or not is_whole(content.get(name)):
-            raise Failure(f"{self.name} answers, but not as an image registry does.", UNREACHABLE)
+            raise Failure(f"{self.name} sent an answer that is not an image registry's; check --url.", UNREACHABLE)
         return content[name]
 
     def own_url(self, answer, link):
-        """The next page's; the token goes to no other server than the one that was named."""
+        """Return the next page's URL, or raise Failure if it would send the token to another server."""
         url = answer.url.join(link)
         if (url.scheme, url.host, url.port) != (answer.url.scheme, answer.url.host, answer.url.port):
-            raise Failure(f"{self.name} leads to another server: {cleaned(str(url))}", UNREACHABLE)
+            raise Failure(f"{self.name} links to another server: {cleaned(str(url))}", UNREACHABLE)
         return url
 
 
@@ -204,7 +215,7 @@ def encoded(body):
     try:
         return orjson.dumps(body)
     except orjson.JSONEncodeError:
-        raise Failure("What is to be sent cannot be: text must be UTF-8, such as a file's name.", USAGE) from None
+        raise Failure("The request cannot be sent: all texts, file names too, must be UTF-8.", USAGE) from None
 
 
 def exit_code_of(status):
@@ -212,7 +223,7 @@ def exit_code_of(status):
 
 
 def cause_of(error):
-    """In words: without numbers of errors, and what OpenSSL calls the place of them."""
+    """Return the cause of an error without error numbers and OpenSSL source positions."""
     cause = " ".join(str(error).split()) or type(error).__name__
     return cleaned(ERROR_NUMBER.sub("", cause).rstrip("."))
 
@@ -225,7 +236,7 @@ def parsed(content):
 
 
 def id_prefix(text):
-    """The beginning of an id as ids are written, or None for a text that none begins with."""
+    """Return the text as an id prefix with dashes, or None if no id can start with it."""
     digits = text.replace("-", "").lower()
     if not re.fullmatch("[0-9a-f]{1,32}", digits):
         return None

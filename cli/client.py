@@ -22,7 +22,7 @@ CREATING_COMMANDS = ("create", "scan", "simplestreams")
 
 
 def with_client(command):
-    """The options --url and --token, and the argument ``client``."""
+    """Add the options --url and --token, and pass a Client to the command."""
 
     @functools.wraps(command)
     def run(*arguments, url, token, **options):
@@ -32,20 +32,23 @@ def with_client(command):
         with open_client(url, token, may_create=may_create) as client:
             return command(*arguments, client=client, **options)
 
-    url = click.option("--url", envvar="REGISTRY_URL", metavar="URL", help="A server; REGISTRY_URL.")
-    token = click.option("--token", envvar="REGISTRY_TOKEN", metavar="TOKEN", help="For that; REGISTRY_TOKEN.")
+    url = click.option("--url", envvar="REGISTRY_URL", metavar="URL", help="Server to use; default: REGISTRY_URL.")
+    token = click.option(
+        "--token", envvar="REGISTRY_TOKEN", metavar="TOKEN", help="Token for the server; default: REGISTRY_TOKEN."
+    )
     return url(token(with_application(run)))
 
 
 def require_text(context):
-    """Raises UsageError that names what is no UTF-8: such bytes come as halves of characters, and JSON has none."""
+    """Raise UsageError for an argument that is not UTF-8: JSON has no surrogates."""
     for param in context.command.params:
         given = context.params.get(param.name)
         if not isinstance(param.type, click.Path) and any(map(schemas.UNCLEAN.search, texts_in(given))):
-            raise click.BadParameter("Must be UTF-8.", context, param)
+            raise click.BadParameter("The value must be UTF-8 text.", context, param)
 
 
 def texts_in(value):
+    """Return the texts in a parameter's value, those in nested tuples included."""
     if isinstance(value, tuple):
         return [text for part in value for text in texts_in(part)]
     return [value] if isinstance(value, str) else []
@@ -53,16 +56,18 @@ def texts_in(value):
 
 @contextmanager
 def open_client(url=None, token=None, *, may_create=False, is_prepared=False):
-    """A Client of the server at ``url``, or of the local database, with an admin's rights. Raises ClickException.
+    """Open a Client for the server at ``url``, or for the local database with admin rights.
 
-    A local database is prepared at the first request, such that wrong usage is told first; one that ``is_prepared`` is
-    taken as it is, neither made nor migrated.
+    A local database is prepared at the first request, so that usage errors are reported first; with ``is_prepared``
+    it is neither created nor migrated.
+
+    Raises: ClickException.
     """
-    import httpx2  # only commands pay for it
+    import httpx2  # slow to import; only commands that use a client need it
 
     if url is None:
         if token and not os.environ.get("REGISTRY_TOKEN") == token:
-            raise click.UsageError("--token is for a server: it needs --url.")
+            raise click.UsageError("--token has no effect on the local database; add --url URL.")
         with (
             local_transport(httpx2) as transport,
             httpx2.Client(transport=transport, base_url="http://localhost") as http,
@@ -73,29 +78,30 @@ def open_client(url=None, token=None, *, may_create=False, is_prepared=False):
         return
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise click.UsageError("--url must be like http://127.0.0.1:9191.")
+        raise click.UsageError(f"--url must be an HTTP URL such as http://127.0.0.1:9191; got {url!r}.")
     headers = {"Authorization": f"Bearer {require_header(token)}"} if token else {}
     options = {"headers": headers, "timeout": httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)}
-    if parts.hostname == "localhost" or is_loopback(parts.hostname):  # the environment's proxy is none for this machine
+    if parts.hostname == "localhost" or is_loopback(parts.hostname):  # a proxy cannot reach this machine's loopback
         options["mounts"] = {"http://": None, "https://": None}
     with httpx2.Client(base_url=url, **options) as http:
         yield Client(http, without_userinfo(url))
 
 
 def require_header(token):
+    """Return the token, or raise UsageError if no HTTP header can carry it."""
     if not (token.isascii() and token.isprintable()) or " " in token:
-        raise click.UsageError("--token is no token: it has characters that none has.")
+        raise click.UsageError("--token must be printable ASCII without spaces; copy the token again.")
     return token
 
 
 @contextmanager
 def local_transport(httpx2):
-    """The application itself, without a socket: every request is an admin's, whatever flavor a server has."""
+    """Open a WSGI transport to the application; every request has admin rights, whatever the auth flavor."""
     application = copy.copy(current_app._get_current_object())
     auth = application.settings.auth._replace(flavor="none")
     application.settings = application.settings._replace(auth=auth)
     application.guard = Guard(application.settings)
-    # What the answer says is told by the command; only mistakes of our own need the log.
+    # The command reports error answers; the log is only for unexpected exceptions.
     logging.getLogger("registry").addFilter(lambda record: record.exc_info is not None)
     try:
         yield httpx2.WSGITransport(app=with_bytes_in_path(application))
@@ -104,7 +110,7 @@ def local_transport(httpx2):
 
 
 def with_bytes_in_path(application):
-    """WSGI has a path's bytes as Latin-1 (PEP 3333); httpx2 hands its text over."""
+    """Wrap an application so that paths are Latin-1 (PEP 3333); httpx2 passes Unicode."""
 
     def answer(environ, start_response):
         return application({**environ, "PATH_INFO": environ["PATH_INFO"].encode().decode("latin-1")}, start_response)
@@ -113,6 +119,7 @@ def with_bytes_in_path(application):
 
 
 def without_userinfo(url):
+    """Return the URL without user name and password."""
     scheme, _, rest = url.partition("://")
     place, slash, path = rest.partition("/")
     return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"

@@ -18,12 +18,12 @@ QUOTING_SHELLS, QUOTED_WORD = ("zsh", "fish"), re.compile(r"[\w.+@%=-][ \w.+@%=(
 
 
 def image_argument(**options):
-    """The argument IMAGE: what ``Client.find`` takes; shells complete it."""
+    """Add the argument IMAGE (an id, an id prefix or a name), with shell completion."""
     return click.argument("image", required=True, shell_complete=completions, **options)
 
 
 def completions(ctx, param, incomplete):
-    """Names that begin so, and ids; whatever does not work completes nothing, and nothing is made or migrated."""
+    """Return completions of an image; an error gives none, and no database is created or migrated."""
     with suppress(Exception, SystemExit), ctx.ensure_object(ScriptInfo).load_app().app_context():
         url, token = (ctx.params.get(name) or os.environ.get(f"REGISTRY_{name.upper()}") for name in ("url", "token"))
         with open_client(url or None, token or None, is_prepared=True) as client:
@@ -33,7 +33,7 @@ def completions(ctx, param, incomplete):
 
 
 def completing(image, incomplete):
-    """Its name where the shell takes that, else its id, which says the name beside it."""
+    """Return the completions of one image: its name, or its id if a shell cannot insert the name."""
     name, image_id = image["name"] or "", image["id"]
     is_quoted = os.environ.get("_REGISTRY_COMPLETE", "").startswith(QUOTING_SHELLS)
     if (QUOTED_WORD if is_quoted else SHELL_WORD).fullmatch(name):
@@ -43,7 +43,7 @@ def completing(image, incomplete):
 
 
 def formats(ctx, param, incomplete):
-    """Those that this machine's configuration has."""
+    """Return the formats in the local configuration that start with ``incomplete``."""
     with suppress(Exception, SystemExit):
         known = getattr(ctx.ensure_object(ScriptInfo).load_app().settings.api, f"{param.name}s")
         return [CompletionItem(name) for name in known if name.startswith(incomplete)]

@@ -76,6 +76,13 @@ def open_client(url=None, token=None, *, may_create=False, is_prepared=False):
             act = None if is_prepared else lambda: prepare(settings, may_create=may_create, is_brief=True)
             yield Client(http, "the local database", is_local=True, prepare=act)
         return
+    with open_server_client(httpx2, url, token) as client:
+        yield client
+
+
+@contextmanager
+def open_server_client(httpx2, url, token):
+    """Open a Client for the server at ``url``, or raise UsageError for an invalid URL or token."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise click.UsageError(f"--url must be an HTTP URL such as http://127.0.0.1:9191; got {url!r}.")

@@ -103,8 +103,8 @@ class Application(Flask):
         self.request_guard = RequestGuard(settings)
         self.url_map.strict_slashes = False
         self.url_map.merge_slashes = False
-        self.before_request(self.admit_request)
-        self.after_request(self.complete_response)
+        self.before_request(admit_request)
+        self.after_request(complete_response)
 
     def create_url_adapter(self, request):
         """Return the URL adapter of a request; routes do not depend on the Host.
@@ -123,35 +123,36 @@ class Application(Flask):
         """Return a view unchanged, since none is asynchronous; Flask documents this override."""
         return func
 
-    def admit_request(self):
-        """Set request id and caller, after the security checks."""
-        current = request._get_current_object()
-        environ, blueprint = current.environ, current.blueprint
-        given = environ.get("HTTP_X_OPENSTACK_REQUEST_ID", "")
-        current.request_id = given if REQUEST_ID.fullmatch(given) else f"req-{uuid.uuid4()}"
-        current.settings, current.bodies = self.settings, self.bodies
-        if blueprint not in self.hostless:
-            self.request_guard.require_allowed(environ)
-        if self.request_guard.is_preflight(environ):
-            return no_content()
-        if current.method != "OPTIONS":
-            current.context = self.identifiers.get(blueprint, self.identify)(current)
-        return None
-
     def identify(self, request):
         """Return the Context of a request by its headers."""
         return identify(request.environ, self.settings.auth, self.find_bearer)
 
-    def complete_response(self, response):
-        """Drain the rest of the body, and add request id, CORS and security headers."""
-        current = request._get_current_object()
-        if has_body(current):
-            drain_body()
-        response.headers.extend([("X-Openstack-Request-Id", current.request_id)])
-        if self.request_guard.origins:
-            response.headers.extend(self.request_guard.cors_headers(current.environ))
-        response.headers.extend(response.last_headers)
-        return response
+
+def admit_request():
+    """Set request id and caller, after the security checks."""
+    current, application = request._get_current_object(), current_app._get_current_object()
+    environ, blueprint = current.environ, current.blueprint
+    given = environ.get("HTTP_X_OPENSTACK_REQUEST_ID", "")
+    current.request_id = given if REQUEST_ID.fullmatch(given) else f"req-{uuid.uuid4()}"
+    current.settings, current.bodies = application.settings, application.bodies
+    if blueprint not in application.hostless:
+        application.request_guard.require_allowed(environ)
+    if application.request_guard.is_preflight(environ):
+        return no_content()
+    if current.method != "OPTIONS":
+        current.context = application.identifiers.get(blueprint, application.identify)(current)
+    return None
+
+
+def complete_response(response):
+    """Drain the rest of the body, and add request id, CORS and security headers."""
+    current = request._get_current_object()
+    if has_body(current):
+        drain_body()
+    response.headers.extend([("X-Openstack-Request-Id", current.request_id)])
+    response.headers.extend(current_app.request_guard.cors_headers(current.environ))
+    response.headers.extend(response.last_headers)
+    return response
 
 
 def respond(content, headers=(), status=200, last_headers=(), content_type="application/json"):

@@ -1,4 +1,4 @@
-"""The commands of ``flask --app registry``, a module per noun."""
+"""Commands of ``registry`` (``flask --app registry``), each in a module named after it."""
 
 from cli.backup import back_up_database
 from cli.check import check_database

@@ -1,4 +1,4 @@
-"""``create`` and ``update``: an image's record, field by field."""
+"""``create`` and ``update``: write an image's record, from options or from its file."""
 
 import os
 from contextlib import contextmanager
@@ -7,14 +7,16 @@ import click
 from flask import current_app
 
 import schemas
+from cli.api_client import Nonsense
 from cli.checksums import MD5, SHA512, Hasher
-from cli.client import Failure, Nonsense, formats, image_argument, with_client
+from cli.client import with_client
+from cli.completion import formats, image_argument
 from cli.image_format import IMAGE, NONE, SKIPPED
 from cli.image_tables import how_of, output_options, told
 from cli.inspection import inspect_file
 from cli.param_types import Pair, Size, cleaned
 from cli.progress import progress_bar
-from cli.runtime import USAGE
+from cli.runtime import USAGE, Failure
 from formatting import file_url
 
 FIELDS = (
@@ -22,29 +24,31 @@ FIELDS = (
     *("owner", "is_public", "protected", "location"),
 )
 OPTION_OF = {name: f"--{name.replace('_', '-')}" for name in (*FIELDS, "id")} | {"properties": "--property"}
-EMPTIED = ("name", "size", "virtual_size", "checksum", "owner", "location")
-# What any disk may be told to be: its bytes as they are, also where they begin like a disc to boot from.
-ALSO_CALLED_OTHERWISE = ("raw", "iso")
+CLEARABLE = ("name", "size", "virtual_size", "checksum", "owner", "location")
+# A file of another format may be registered as one of these: its bytes are stored as they are.
+OVERRIDABLE_FORMATS = ("raw", "iso")
 OPTIONS = (
-    click.option("--name", help="What people call it."),
+    click.option("--name", help="Display name."),
     click.option("--disk-format", metavar="FORMAT", shell_complete=formats, help="Such as qcow2, raw, iso."),
     click.option("--container-format", metavar="FORMAT", shell_complete=formats, help="Such as bare, ovf."),
-    click.option("--size", type=Size(), help="In bytes, or 2G, 700MB."),
-    click.option("--virtual-size", type=Size(), help="The disk's that a machine sees."),
+    click.option("--size", type=Size(), help="Size of the file: bytes, or 2G, 700MB."),
+    click.option("--virtual-size", type=Size(), help="Size of the disk in a machine: bytes, or 20G."),
     click.option("--checksum", metavar="MD5"),
-    click.option("--min-disk", type=Size(1024**3), help="What a machine needs, in GB, or 20G."),
-    click.option("--min-ram", type=Size(1024**2), help="What a machine needs, in MB, or 2G."),
-    click.option("--owner", metavar="TENANT", help="Admins give it; others own what they create."),
-    click.option("--public/--private", "is_public", default=None, help="Who sees it: all, or owner and members."),
-    click.option("--protected/--unprotected", default=None, help="Whether it cannot be deleted."),
-    click.option("--location", metavar="URL", help="Where its file is: file:///srv/debian.qcow2, https://…"),
+    click.option("--min-disk", type=Size(1024**3), help="Minimum disk of a machine: GB, or 20G."),
+    click.option("--min-ram", type=Size(1024**2), help="Minimum memory of a machine: MB, or 2G."),
+    click.option("--owner", metavar="TENANT", help="Owner; only admins may set it."),
+    click.option("--public/--private", "is_public", default=None, help="Visible to all, or to owner and members."),
+    click.option("--protected/--unprotected", default=None, help="Protect against deletion."),
+    click.option("--location", metavar="URL", help="URL of its file: file:///srv/debian.qcow2, https://…"),
     click.option("--property", "-p", "pairs", type=Pair(), multiple=True, metavar="NAME=VALUE", help="Repeatable."),
-    click.option("--file", type=click.Path(exists=True, dir_okay=False), help="Read format, sizes, checksums from it."),
+    click.option(
+        "--file", type=click.Path(exists=True, dir_okay=False), help="Take format, sizes and checksums from this file."
+    ),
 )
 
 
 def fields(statuses):
-    """An option for each field that a body may have."""
+    """Add an option for each field of a request body."""
 
     def add(command):
         for option in reversed((click.option("--status", type=click.Choice(statuses)), *OPTIONS)):
@@ -57,15 +61,15 @@ def fields(statuses):
 @click.command("create")
 @click.argument("name_given", metavar="[NAME]", required=False)
 @fields(schemas.CREATE_STATUSES)
-@click.option("--id", "image_id", metavar="UUID", help="Chosen by you; without it, drawn.")
+@click.option("--id", "image_id", metavar="UUID", help="Id of the image; default: random.")
 @output_options
 @with_client
 def create_image(client, name_given, image_id, file, as_json, quiet, **options):
-    """Register an image, called NAME. It is active, bare and private unless you say otherwise.
+    """Register an image named NAME; by default active, bare and private.
 
-    With --file the format (by its content), sizes, checksums, and, in the local database, the location are that
-    file's; the file stays where it is. What scan refuses is refused. Without --file, --disk-format says what it is.
-    Off a terminal this prints the id.
+    With --file, format (detected from content), sizes, checksums and, in the local database, the location are taken
+    from that file; the file is not moved. Files that scan refuses are refused. Without --file, give --disk-format.
+    In a pipe this prints the id.
 
     \b
     Example:
@@ -74,7 +78,7 @@ def create_image(client, name_given, image_id, file, as_json, quiet, **options):
     """
     how = how_of(as_json, quiet)
     if name_given is not None and options["name"] not in (None, name_given):
-        raise click.UsageError("NAME and --name differ.")
+        raise click.UsageError(f"NAME ({name_given!r}) and --name ({options['name']!r}) differ; give one.")
     values = {"status": "active", "container_format": paired(options["disk_format"]), "name": name_given}
     if file:
         values |= facts_of(file, client, options["disk_format"]) | {"name": name_given or os.path.basename(file)}
@@ -86,19 +90,19 @@ def create_image(client, name_given, image_id, file, as_json, quiet, **options):
 
 
 def paired(disk_format):
-    """The container of a disk format: Amazon's are their own."""
+    """Return the default container format: Amazon's formats are their own container."""
     return disk_format if disk_format in ("ami", "ari", "aki") else "bare"
 
 
 @click.command("update")
 @image_argument()
-@fields([status for status in schemas.UPDATE_STATUSES if status != "deleted"])  # delete is a command
-@click.option("--remove-property", "removed", multiple=True, metavar="NAME", help="Repeatable.")
-@click.option("--unset", multiple=True, type=click.Choice(EMPTIED), help="Make it empty. Repeatable.")
+@fields([status for status in schemas.UPDATE_STATUSES if status != "deleted"])  # the command delete does that
+@click.option("--remove-property", "removed", multiple=True, metavar="NAME", help="Property to remove. Repeatable.")
+@click.option("--unset", multiple=True, type=click.Choice(CLEARABLE), help="Clear this field. Repeatable.")
 @output_options
 @with_client
 def update_image(client, image, file, removed, unset, as_json, quiet, **options):
-    """Change of IMAGE what you name, and leave the rest as it is. IMAGE is an id, its beginning, or a name.
+    """Change the given fields of IMAGE (an id, an id prefix or a name) and keep the rest.
 
     \b
     Example:
@@ -109,7 +113,7 @@ def update_image(client, image, file, removed, unset, as_json, quiet, **options)
     how = how_of(as_json, quiet)
     values = given_values(options) | dict.fromkeys(unset)
     if not (values or removed or file):
-        raise click.UsageError("Nothing to change: name a field, as --help lists them.")
+        raise click.UsageError("No change given; add an option for a field (see --help).")
     record, tag = client.show_with_tag(client.find(image)["id"])
     if file:
         values = merged(facts_of(file, client, options["disk_format"], record["disk_format"]), values)
@@ -119,7 +123,7 @@ def update_image(client, image, file, removed, unset, as_json, quiet, **options)
         kept = {name: text for name, text in record["properties"].items() if name not in removed}
         values["properties"] = kept | values.get("properties", {})
     with told_as_options(values):
-        # What is read and written back must not undo what somebody else changes in between.
+        # If-Match prevents a lost update between reading and writing.
         options = {"purge": True, "if_match": tag} if removed else {}
         record = client.update(record["id"], values, **options)
     warn_of_owner(record, values)
@@ -128,7 +132,7 @@ def update_image(client, image, file, removed, unset, as_json, quiet, **options)
 
 @contextmanager
 def told_as_options(values):
-    """What the API says of its fields, said of the options: of those that are missing, too."""
+    """Translate the API's errors on fields to errors on options."""
     try:
         yield
     except Nonsense as refusal:
@@ -143,41 +147,43 @@ def told_as_options(values):
 
 
 def warn_of_owner(record, values):
-    """Where others than admins create, the API leaves it unread."""
+    """Print a warning if the API ignored --owner, as it does for callers without admin rights."""
     if values.get("owner") and record["owner"] != values["owner"]:
         owner = f"{cleaned(record['owner'])}'s" if record["owner"] else "nobody's"
-        click.echo(f"--owner is for admins: the image is {owner}.", err=True)
+        click.echo(f"--owner was ignored because only admins may set it; the image is {owner}.", err=True)
 
 
 def given_values(options):
-    """The body's fields that were named on the command line."""
+    """Return the request fields that the command line gives."""
     values = {name: options[name] for name in FIELDS if options[name] is not None}
     return values | ({"properties": dict(options["pairs"])} if options["pairs"] else {})
 
 
 def merged(facts, values):
-    """What the command line says counts more than the file."""
+    """Return both merged; values of the command line override the file's."""
     properties = facts.get("properties", {}) | values.get("properties", {})
     return facts | values | ({"properties": properties} if properties else {})
 
 
 def facts_of(path, client, said, kept=None):
-    """What a record says of its file; the location too where the registry is this machine's. Raises Failure.
+    """Return the fields that a file determines, with its location if the database is local.
 
-    ``said`` is the disk format of the command line, ``kept`` the record's: one is needed where the content tells none.
+    ``said`` is the disk format of the command line, ``kept`` the record's: one is needed if the content shows none.
+
+    Raises: Failure.
     """
     found = read_file(path, (IMAGE,) if (said or kept) is None else (IMAGE, NONE, SKIPPED))
     facts = {"size": found.status.st_size, "checksum": found.digests[MD5], "virtual_size": found.detected.virtual_size}
     if disk_format := found.detected.disk_format:
-        if said not in (None, disk_format) and disk_format not in ALSO_CALLED_OTHERWISE:
-            raise Failure(f"{cleaned(path)}: is {disk_format}, not {said}.")
+        if said not in (None, disk_format) and disk_format not in OVERRIDABLE_FORMATS:
+            raise Failure(f"{cleaned(path)} has the format {disk_format}, not {said}; omit --disk-format.")
         facts["disk_format"] = disk_format
     facts["properties"] = {"os_hash_algo": SHA512, "os_hash_value": found.digests[SHA512]}
     return facts | ({"location": file_url(os.path.realpath(path))} if client.is_local else {})
 
 
 def read_file(path, hashed):
-    """A Reading of one of the verdicts ``hashed``. Raises Failure."""
+    """Return the Reading of a file, or raise Failure if its verdict is not in ``hashed``."""
     hasher, done = Hasher(1), 0
     with progress_bar("read", os.path.getsize(path), "bytes") as show:
 
@@ -191,6 +197,6 @@ def read_file(path, hashed):
         finally:
             hasher.stop()
     if found.verdict not in hashed:
-        hint = "; --disk-format says which" if found.verdict == NONE else ""
+        hint = "; give --disk-format" if found.verdict == NONE else ""
         raise Failure(f"{cleaned(path)}: {found.reason}{hint}.")
     return found

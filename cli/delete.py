@@ -1,24 +1,25 @@
-"""``delete`` and ``undelete``."""
+"""``delete`` and ``undelete``: soft deletion of images."""
 
 import sys
 
 import click
 
-from cli.client import Failure, image_argument, with_client
+from cli.client import with_client
+from cli.completion import image_argument
 from cli.image_tables import how_of, output_options, told
 from cli.param_types import cleaned
-from cli.runtime import NO_ACCESS, program
+from cli.runtime import NO_ACCESS, Failure, program
 
 
 @click.command("delete")
 @image_argument(nargs=-1)
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 @output_options
 @with_client
 def delete_images(client, image, yes, as_json, quiet):
-    """Mark images deleted: an admin can take that back (undelete) until they are purged. Files stay where they are.
+    """Mark images as deleted; files are kept, and an admin can undelete until the purge.
 
-    On a terminal it asks first; elsewhere it needs --yes. All are looked up before the first is deleted.
+    On a terminal this asks for confirmation; in a script it needs --yes. If one IMAGE is not found, none is deleted.
 
     \b
     Example:
@@ -29,7 +30,10 @@ def delete_images(client, image, yes, as_json, quiet):
     for record in records:
         if record["protected"]:
             hint = f"{program()} update {record['id']} --unprotected"
-            raise Failure(f"{cleaned(record['name'] or record['id'])} is protected; first: {hint}", NO_ACCESS)
+            raise Failure(
+                f"{cleaned(record['name'] or record['id'])} is protected. Remove the protection first: {hint}",
+                NO_ACCESS,
+            )
     if not yes:
         require_consent(records)
     for record in records:
@@ -41,7 +45,7 @@ def delete_images(client, image, yes, as_json, quiet):
 @output_options
 @with_client
 def undelete_images(client, image, as_json, quiet):
-    """Take deletions back, as an admin. IMAGE is the id of a deleted image, its beginning, or its name.
+    """Restore deleted images (admins only). IMAGE is an id, an id prefix or a name.
 
     \b
     Example:
@@ -53,13 +57,13 @@ def undelete_images(client, image, as_json, quiet):
 
 
 def found(client, texts, deleted=False):
-    """Their records, each once."""
+    """Return the records of the named images, each once."""
     return list({record["id"]: record for record in (client.find(text, deleted=deleted) for text in texts)}.values())
 
 
 def require_consent(records):
     if not sys.stdin.isatty():
-        raise Failure("Nobody can be asked here: --yes deletes.")
+        raise Failure("Confirmation needs a terminal; add --yes to delete without it.")
     for record in records:
         click.echo(f"  {record['id']}  {cleaned(record['name'] or '')}", err=True)
     click.confirm(f"Delete {'it' if len(records) == 1 else f'these {len(records)}'}?", abort=True, err=True)

@@ -13,10 +13,10 @@ import click
 from flask import current_app
 
 from cli import output
-from cli.client import Failure, open_client
+from cli.client import open_client
 from cli.demo_images import SAMPLES, make_body, make_id
 from cli.progress import progress_bar
-from cli.runtime import with_application
+from cli.runtime import Failure, with_application
 from formatting import format_count
 from storage.engine import open_database
 

@@ -12,9 +12,9 @@ from flask import current_app
 
 import migrations
 from cli import output
-from cli.client import Failure, open_client
+from cli.client import open_client
 from cli.param_types import cleaned
-from cli.runtime import with_application
+from cli.runtime import Failure, with_application
 from config import OPTIONS, VERSION, given_texts, without_credentials
 from errors import RegistryError, StartupError
 from formatting import format_size

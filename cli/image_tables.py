@@ -1,4 +1,4 @@
-"""How the commands show images: in tables, one by one, for scripts."""
+"""Formats of images in commands: tables, details, tab-separated values, CSV, JSON."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from formatting import redact_url
 
 TITLES = ("ID", "NAME", "STATUS", "FORMAT", "SIZE", "VISIBILITY", "OWNER", "CREATED")
 DROPPED = ("OWNER", "CREATED", "FORMAT", "VISIBILITY", "SIZE", "STATUS")
-# What scripts read, in this order; a script that wants more asks for --json or --csv.
+# Columns in a pipe; their order is stable for scripts.
 PLAIN = ("id", "name", "status", "disk_format", "container_format", "size", "visibility", "owner", "created_at")
 FIELDS = (
     *("id", "name", "status", "disk_format", "container_format", "size", "virtual_size", "checksum", "min_disk"),
@@ -26,9 +26,9 @@ SHOWN_AS = {"min_disk": "{} GB", "min_ram": "{} MB"}
 
 
 def output_options(command):
-    """The options --json and --quiet."""
-    command = click.option("--quiet", "-q", is_flag=True, help="Print ids only.")(command)
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON: the API's record, locations whole.")(
+    """Add the options --json and --quiet."""
+    command = click.option("--quiet", "-q", is_flag=True, help="Print only ids.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print the API's JSON, with unredacted locations.")(
         command
     )
 
@@ -38,7 +38,7 @@ def visibility_of(image):
 
 
 def short_ids(images):
-    """{id: its beginning that is no other's}, of one length."""
+    """Return {id: unique prefix}, all of one length."""
     ids = [image["id"] for image in images]
     length = SHORT_ID
     while length < 36 and len({image_id[:length] for image_id in ids}) < len(ids):
@@ -47,7 +47,7 @@ def short_ids(images):
 
 
 def show_list(images, how):
-    """``images`` may be a generator; ``how`` is json, csv, quiet, or None: by where it goes."""
+    """Print images; ``how`` is json, csv, quiet, or None for a table or, in a pipe, tab-separated values."""
     if how == "json":
         output.echo_json_array(images)
     elif how == "csv":
@@ -94,13 +94,13 @@ def cell_styled(images, title, text, row):
 
 
 def formats_of(image):
-    """The container only where it says something."""
+    """Return disk and container format, without a container format that adds nothing."""
     disk, container = image["disk_format"] or "", image["container_format"] or "bare"
     return disk if container in ("bare", disk) else f"{disk}/{container}"
 
 
 def plain_values(image, names):
-    """Texts for scripts: exact numbers and times, nothing for null, no tab and no line's end within."""
+    """Return texts for scripts: exact values, empty for null, tabs and line ends escaped."""
     values = {**image, "visibility": visibility_of(image), "location": redact_url(image["location"])}
     return [text_of(values[name]) for name in names]
 
@@ -112,7 +112,7 @@ def text_of(value):
 
 
 def csv_lines(images):
-    """With a head; properties and the exact values. On a terminal what does not print is escaped."""
+    """Yield CSV lines with a header; on a terminal, control characters are escaped."""
     is_read_by_people = sys.stdout.isatty()
     yield ",".join((*FIELDS, "properties"))
     for image in images:
@@ -131,7 +131,7 @@ def csv_text(value):
 
 
 def show_image(image, members, how, is_secret_shown=False):
-    """One image, all that is known; ``members`` are the API's entries."""
+    """Print all fields of one image; ``members`` are the API's entries."""
     if how == "json":
         output.echo(output.json_text(image))
     elif how == "quiet":
@@ -148,7 +148,7 @@ def locations_of(image, is_secret_shown):
 
 
 def described(image, members, is_secret_shown):
-    """For people: empty fields left out, numbers and times in words beside the exact ones."""
+    """Yield lines for people: no empty fields, rounded values beside exact ones."""
     values = {name: value for name, value in {**image, "visibility": visibility_of(image)}.items() if name in FIELDS}
     pairs = [(name, described_value(name, values[name])) for name in FIELDS if values.get(name) not in (None, False, 0)]
     pairs = [(name, text) for name, text in pairs if name != "location"]
@@ -174,7 +174,7 @@ def described_value(name, value):
 
 
 def plain_lines(image, members, is_secret_shown):
-    """name, tab, value: for scripts."""
+    """Yield lines for scripts: name, tab, value."""
     for name, text in zip(FIELDS[:-1], plain_values(image, FIELDS[:-1]), strict=True):
         yield f"{name}\t{text}"
     yield from (f"location\t{cleaned(url)}" for url in locations_of(image, is_secret_shown))
@@ -183,7 +183,7 @@ def plain_lines(image, members, is_secret_shown):
 
 
 def told(image, verb, how):
-    """What became of an image: in words to people, its id to scripts."""
+    """Print the result of a change: a sentence on a terminal, the id in a pipe."""
     if how == "json":
         output.echo(output.json_text(image))
     elif how == "quiet" or not output.is_terminal():
@@ -194,8 +194,8 @@ def told(image, verb, how):
 
 
 def how_of(as_json=False, quiet=False, as_csv=False):
-    """Raises UsageError for more than one."""
+    """Return the chosen output format, or raise UsageError for more than one."""
     chosen = [name for name, is_asked in (("json", as_json), ("csv", as_csv), ("quiet", quiet)) if is_asked]
     if len(chosen) > 1:
-        raise click.UsageError(f"Only one of {', '.join(f'--{name}' for name in chosen)}.")
+        raise click.UsageError(f"The options {', '.join(f'--{name}' for name in chosen)} exclude each other; give one.")
     return chosen[0] if chosen else None

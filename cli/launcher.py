@@ -1,4 +1,4 @@
-"""``./registry``: the commands from any folder, on the database that ``make run`` serves."""
+"""``./registry`` launcher: the commands from any folder, on the database that ``make run`` serves."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from config import VERSION, given_texts, read_settings
 from registry import create_app
 
 ROOT = Path(__file__).parent.parent
-HELP = f"""The image registry: which images there are, and all that is known of them.
+HELP = f"""Manage the records of an image registry.
 
 \b
 Example:
@@ -21,7 +21,7 @@ Example:
 
 
 class Launcher(FlaskGroup):
-    """Our commands, with the examples as whoever reads them types, and of Flask's run."""
+    """Command group of ``./registry``: the registry's commands, and Flask's ``run``."""
 
     def make_context(self, *arguments, **options):
         with told_output():
@@ -43,6 +43,7 @@ class Launcher(FlaskGroup):
 
 
 def as_launched(command):
+    """Return the command with ``registry`` in place of ``flask --app registry`` in its help."""
     command.help = command.help and command.help.replace(WITH_FLASK, LAUNCHER)
     if isinstance(command, click.Group):
         for below in command.commands.values():
@@ -51,24 +52,28 @@ def as_launched(command):
 
 
 def launch():
+    """Run the command line."""
     group = Launcher(
         name=LAUNCHER,
         add_default_commands=False,
         create_app=lambda: create_app(read=lambda: launcher_settings(os.environ)),
-        # What lies in the folder where somebody happens to be is not for us.
+        # A .env file in the current folder belongs to another project.
         load_dotenv=False,
         context_settings={"help_option_names": ["-h", "--help"]},
         help=HELP,
-        epilog=f"Without --url a command works on this machine's database. {ROOT / 'docs' / 'commands.md'} says more.",
+        epilog=f"Without --url, a command uses the local database. Reference: {ROOT / 'docs' / 'commands.md'}",
     )
     group.add_command(run_command)
     version = click.version_option(VERSION, prog_name=LAUNCHER, message="%(prog)s %(version)s")
-    group.params = [version(click.Command(LAUNCHER)).params[0]]  # in place of Flask's own
+    group.params = [version(click.Command(LAUNCHER)).params[0]]  # replaces Flask's --version
     group.main(prog_name=LAUNCHER)
 
 
 def launcher_settings(environment):
-    """The settings; the database is the one in the project's folder where nobody names another. Raises StartupError."""
+    """Return the settings; the default database is ``registry.db`` in the project's folder.
+
+    Raises: StartupError.
+    """
     settings = read_settings(environment)
     if ("database", "connection") in given_texts(environment):
         return settings

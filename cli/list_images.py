@@ -1,9 +1,10 @@
-"""``list``: the images that the caller may see."""
+"""``list``: visible images, filtered and sorted."""
 
 import click
 
 import schemas
-from cli.client import formats, with_client
+from cli.client import with_client
+from cli.completion import formats
 from cli.image_tables import how_of, output_options, show_list
 from cli.param_types import Pair, Since, Size
 from listing import parameters
@@ -12,26 +13,28 @@ EQUAL = ("name", "status", "disk_format", "container_format", "owner", "checksum
 
 
 def filters(command):
-    """The API's filters, by their names there."""
+    """Add an option for each filter of the API."""
     options = (
-        click.option("--search", metavar="WORDS", help="Words in names and properties, or the beginning of an id."),
-        click.option("--name", help="The whole name."),
+        click.option("--search", metavar="WORDS", help="Words in names and properties, or an id prefix."),
+        click.option("--name", help="Exact name."),
         click.option("--status", type=click.Choice(schemas.UPDATE_STATUSES)),
         click.option("--disk-format", metavar="FORMAT", shell_complete=formats, help="Such as qcow2."),
         click.option("--container-format", metavar="FORMAT", shell_complete=formats, help="Such as bare."),
         click.option("--owner", metavar="TENANT"),
-        click.option("--visibility", type=click.Choice(["public", "private"]), help="Without it, both."),
-        click.option("--public", is_flag=True, help="The same as --visibility public."),
-        click.option("--private", is_flag=True, help="The same as --visibility private."),
+        click.option("--visibility", type=click.Choice(["public", "private"]), help="Default: both."),
+        click.option("--public", is_flag=True, help="Short for --visibility public."),
+        click.option("--private", is_flag=True, help="Short for --visibility private."),
         click.option("--size-min", type=Size(), help="Such as 500M, 2G."),
         click.option("--size-max", type=Size(), help="Such as 500M, 2G."),
         click.option("--property", "-p", "pairs", type=Pair(), multiple=True, metavar="NAME=VALUE", help="Repeatable."),
         click.option("--checksum", metavar="MD5"),
-        click.option("--min-disk", type=Size(1024**3), help="Exactly so many GB."),
-        click.option("--min-ram", type=Size(1024**2), help="Exactly so many MB."),
+        click.option("--min-disk", type=Size(1024**3), help="Exact value, in GB."),
+        click.option("--min-ram", type=Size(1024**2), help="Exact value, in MB."),
         click.option("--protected/--unprotected", default=None),
-        click.option("--changes-since", type=Since(), help="2026-11-24, 2026-11-24T10:00Z, or 2d, 12h ago."),
-        click.option("--deleted", is_flag=True, default=None, help="The deleted ones (admins)."),
+        click.option(
+            "--changes-since", type=Since(), help="Changed since 2026-11-24, 2026-11-24T10:00Z, or 2d, 12h ago."
+        ),
+        click.option("--deleted", is_flag=True, default=None, help="Only deleted images (admins only)."),
     )
     for option in reversed(options):
         command = option(command)
@@ -40,18 +43,18 @@ def filters(command):
 
 @click.command("list")
 @filters
-@click.option("--sort-key", type=click.Choice(parameters.SORT_KEYS), help="Without it, created_at.")
-@click.option("--sort-dir", type=click.Choice(["asc", "desc"]), help="Without it, desc: newest first.")
-@click.option("--limit", "-n", type=click.IntRange(0), help="So many at most; without it, all.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with all fields.")
+@click.option("--sort-key", type=click.Choice(parameters.SORT_KEYS), help="Default: created_at.")
+@click.option("--sort-dir", type=click.Choice(["asc", "desc"]), help="Default: desc, newest first.")
+@click.option("--limit", "-n", type=click.IntRange(0), help="Maximum number of images; default: all.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print all fields as CSV.")
 @output_options
 @with_client
 def list_images(client, as_json, as_csv, quiet, visibility, public, private, pairs, **query):
-    """List images: all that you may see, private ones too, newest first.
+    """List the images that you may see, newest first.
 
-    On a terminal this is a table; elsewhere a line of tab-separated values each, exact and without a head: id, name,
-    status, disk format, container format, size in bytes, visibility, owner, created_at. Killed images are listed with
-    --status killed only.
+    On a terminal this prints a table. In a pipe it prints tab-separated values without a header: id, name, status,
+    disk format, container format, size in bytes, visibility, owner, created_at. Killed images are listed only with
+    --status killed.
 
     \b
     Example:
@@ -64,14 +67,16 @@ def list_images(client, as_json, as_csv, quiet, visibility, public, private, pai
     chosen = {visibility} if visibility else set()
     chosen |= {name for name, is_chosen in (("public", public), ("private", private)) if is_chosen}
     if len(chosen) > 1:
-        raise click.UsageError("Only one of --public and --private; without either, both are listed.")
+        raise click.UsageError(
+            "--visibility, --public and --private contradict each other; give one, or none to list both."
+        )
     is_public = chosen == {"public"} if chosen else None
     show_list(client.images(is_public=is_public, properties=properties_of(pairs), **query), how)
 
 
 def properties_of(pairs):
-    """Raises UsageError where a name comes twice: no image has both values."""
+    """Return {name: value}, or raise UsageError for one name with two values."""
     properties = dict(pairs)
     if len(properties) < len(set(pairs)):
-        raise click.UsageError("--property names a property twice, with different values.")
+        raise click.UsageError("--property gives one property two different values; give one value.")
     return properties

@@ -1,4 +1,4 @@
-"""Where output goes: colours, widths, tables, and what scripts read."""
+"""Output of commands: colours, column widths, tables, JSON."""
 
 import os
 import shutil
@@ -14,13 +14,13 @@ COLOURS = {"active": "green", "queued": "yellow", "saving": "yellow", "killed": 
 GONE = "bright_black"
 GAP = "  "
 ELLIPSIS = "…"
-LEAST_FLEXIBLE = 24
-LINES_AT_ONCE = 500
+MIN_FLEXIBLE_COLUMNS = 24
+LINES_PER_ECHO = 500
 ZERO_WIDTH = ("Mn", "Me", "Cf")  # categories of combining marks and joiners
 
 
 def is_terminal():
-    """Whether people read: a terminal, or FORCE_COLOR."""
+    """Return whether output is for people: a terminal, or FORCE_COLOR is set."""
     return sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
 
 
@@ -33,17 +33,17 @@ def styled(text, **style):
 
 
 def echo(text, **options):
-    if sys.stdout.errors == "strict":  # where the locale's encoding lacks a letter it is escaped
+    if sys.stdout.errors == "strict":  # escape letters that the locale's encoding lacks
         sys.stdout.reconfigure(errors="backslashreplace")
     click.echo(text, color=is_coloured(), **options)
 
 
 def echo_lines(lines):
-    """Some hundred at a time: each echo is written by itself."""
+    """Print lines in blocks: every echo is a write of its own."""
     kept = []
     for line in lines:
         kept.append(line)
-        if len(kept) == LINES_AT_ONCE:
+        if len(kept) == LINES_PER_ECHO:
             echo("\n".join(kept))
             kept = []
     if kept:
@@ -51,7 +51,7 @@ def echo_lines(lines):
 
 
 def json_text(value, *, is_indented=True):
-    """JSON in which no character is an order to a terminal: what does not print is escaped."""
+    """Return JSON with control characters escaped for terminals."""
     text = orjson.dumps(value, option=orjson.OPT_INDENT_2 if is_indented else 0).decode()
     return text if text.replace("\n", "").isprintable() else "".join(map(escaped, text))
 
@@ -66,7 +66,7 @@ def escaped(letter):
 
 
 def echo_json_array(values):
-    """One array, an entry a line, while they come."""
+    """Print a JSON array, one entry a line, as the values arrive."""
     start = "["
     for value in values:
         echo(f"{start}\n{json_text(value, is_indented=False)}", nl=False)
@@ -79,14 +79,14 @@ def width():
 
 
 def cells(text):
-    """How many columns a text takes on a terminal."""
+    """Return the number of terminal columns of a text."""
     if text.isascii():
         return len(text)
     return sum(0 if category(letter) in ZERO_WIDTH else 1 + (east_asian_width(letter) in "WF") for letter in text)
 
 
 def shortened(text, most):
-    """The text in at most so many columns: its beginning and its end, since names differ at both."""
+    """Return the text in at most ``most`` columns: start and end, as names differ at both."""
     if cells(text) <= most:
         return text
     front, back = (most - 1) - (most - 1) // 3, (most - 1) // 3
@@ -101,7 +101,7 @@ def padded(text, columns, is_right=False):
 
 
 class Table:
-    """Columns in the order of ``titles``. If too wide, those in ``dropped`` go, then ``flexible`` is shortened."""
+    """Text table; if too wide, columns in ``dropped`` are omitted, then ``flexible`` is shortened."""
 
     def __init__(self, titles, *, flexible, dropped=(), right=(), style=lambda title, text, row: text):
         self.titles = titles
@@ -111,19 +111,19 @@ class Table:
         self.style = style
 
     def lines(self, rows, most=None):
-        """``rows`` are dicts of title → text; empty columns are left out."""
+        """Yield the lines of rows ({title: text}), without empty columns."""
         most = most or width()
         rows = [{title: cleaned(row[title]) for title in self.titles} for row in rows]
         kept = [title for title in self.titles if any(row[title] for row in rows)]
         widths = {title: max([cells(title), *(cells(row[title]) for row in rows)]) for title in kept}
         for title in self.dropped:
             rest = most - sum(widths.values()) - len(GAP) * (len(widths) - 1)
-            if rest >= 0 or widths[self.flexible] + rest >= LEAST_FLEXIBLE:
+            if rest >= 0 or widths[self.flexible] + rest >= MIN_FLEXIBLE_COLUMNS:
                 break
             widths.pop(title, None)
         if self.flexible in widths:
             rest = most - sum(widths.values()) - len(GAP) * (len(widths) - 1)
-            widths[self.flexible] = min(widths[self.flexible], max(widths[self.flexible] + rest, LEAST_FLEXIBLE))
+            widths[self.flexible] = min(widths[self.flexible], max(widths[self.flexible] + rest, MIN_FLEXIBLE_COLUMNS))
         yield self.line({title: title for title in self.titles}, widths, is_head=True)
         for row in rows:
             yield self.line(row, widths)
@@ -137,5 +137,5 @@ class Table:
 
 
 def status_styled(text, status, is_deleted=False):
-    """A status in its colour, as text that may be padded."""
+    """Return a status text, possibly padded, in the colour of its status."""
     return styled(text, fg=GONE if is_deleted else COLOURS.get(status, "red"))

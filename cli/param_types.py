@@ -1,4 +1,4 @@
-"""What people read and write: texts that no terminal acts on, and what options take: sizes, times, pairs."""
+"""Parameter types of options (sizes, times, pairs), and escaping for terminals."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ from marshmallow import ValidationError
 
 from schemas import LARGEST_INTEGER, LARGEST_SMALL_INTEGER, moment
 
-# Joiners belong to letters and emoji; any other character that does not print could be an order to the terminal.
+# Joiners belong to letters and emoji; other unprintable characters can control a terminal.
 JOINERS = "\u200c\u200d"
 POWERS = {letter: power for power, letter in enumerate("KMGTPE", 1)}
 SIZE = re.compile(r"([0-9]{1,20})(\.[0-9]{1,6})?\s*(?:([KMGTPE])(i?B)?|B)?", re.IGNORECASE | re.ASCII)
@@ -20,7 +20,7 @@ MOMENT = moment()
 
 
 def cleaned(text):
-    """The text with what does not print written as Python writes it: \\n, \\x1b."""
+    """Return the text with control characters escaped as in Python: \\n, \\x1b."""
     if text.isprintable():
         return text
     return "".join(
@@ -30,7 +30,7 @@ def cleaned(text):
 
 
 class Size(click.ParamType):
-    """Text such as 2G, 1.5T, 700MB, as a number of ``unit`` bytes; a bare number counts in units already."""
+    """Size such as 2G, 1.5T, 700MB, converted to units of ``unit`` bytes; a plain number is in units."""
 
     name = "size"
 
@@ -41,7 +41,7 @@ class Size(click.ParamType):
     def convert(self, value, param, ctx):
         match = SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
         if match is None or (match[2] and not match[3]):
-            self.fail(f"{value!r} is no size: write 2G (1024³), 2GB (1000³), 512M, or a plain number.", param, ctx)
+            self.fail(f"{value!r} is not a size; write 2G (1024³), 2GB (1000³), 512M, or a plain number.", param, ctx)
         whole, fraction, letter, ending = match.groups()
         if letter is None:
             count = int(whole)
@@ -49,26 +49,26 @@ class Size(click.ParamType):
             base = 1000 if ending and ending.upper() == "B" else 1024
             count, rest = divmod(round(Decimal(whole + (fraction or "")) * base ** POWERS[letter.upper()]), self.unit)
             if rest:
-                self.fail(f"{value!r} is no whole number of {UNITS_NAMED[self.unit]}.", param, ctx)
+                self.fail(f"{value!r} is not a whole number of {UNITS_NAMED[self.unit]}.", param, ctx)
         if count > self.most:
-            self.fail(f"{value!r} is too large: {self.most:,} is the most.", param, ctx)
+            self.fail(f"{value!r} is too large; the maximum is {self.most:,}.", param, ctx)
         return count
 
 
 class Duration(click.ParamType):
-    """Text such as 30d, as a timedelta."""
+    """Duration such as 30d, converted to a timedelta."""
 
     name = "duration"
 
     def convert(self, value, param, ctx):
         match = DURATION.fullmatch(value)
         if not match:
-            self.fail("Must be a number and one of m, h, d, w: 30d, 12h, 2w.", param, ctx)
+            self.fail(f"{value!r} is not a duration; write a number and one of m, h, d, w: 30d, 12h, 2w.", param, ctx)
         return timedelta(**{DURATION_UNITS[match[2]]: int(match[1])})
 
 
 class Since(click.ParamType):
-    """A time as the API takes it, or how long ago: 2d, 12h."""
+    """Time in the API's format, or an age: 2d, 12h."""
 
     name = "time"
 
@@ -79,11 +79,13 @@ class Since(click.ParamType):
         try:
             return MOMENT.deserialize(value)
         except ValidationError:
-            self.fail(f"{value!r} is no time: write 2026-11-24, 2026-11-24T10:00Z, or how long ago: 2d.", param, ctx)
+            self.fail(
+                f"{value!r} is not a time; write 2026-11-24, 2026-11-24T10:00Z, or an age such as 2d.", param, ctx
+            )
 
 
 class Pair(click.ParamType):
-    """NAME=VALUE, as a tuple."""
+    """NAME=VALUE pair, converted to a tuple."""
 
     name = "pair"
 
@@ -92,5 +94,5 @@ class Pair(click.ParamType):
             return value
         name, equals, text = value.partition("=")
         if not name or not equals:
-            self.fail(f"{value!r} must be NAME=VALUE.", param, ctx)
+            self.fail(f"{value!r} is not of the form NAME=VALUE.", param, ctx)
         return name, text

@@ -7,12 +7,11 @@ from typing import NamedTuple
 import click
 
 from cli.checksums import MD5, SHA512
-from cli.client import FAILED as FAILURE
-from cli.client import Failure
 from cli.image_format import NONE, REFUSED
 from cli.inspection import CHANGED, IMAGE, UNREADABLE
 from cli.param_types import cleaned
-from cli.runtime import program
+from cli.runtime import FAILED as FAILURE
+from cli.runtime import Failure, program
 from formatting import file_url, path_of_url
 
 ADDED, UPDATED, UNCHANGED, MISSING, FAILED = "added", "updated", "unchanged", "missing", "failed"

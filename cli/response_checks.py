@@ -1,7 +1,7 @@
-"""What an answer must be for a command to show it: a server at --url can be anything."""
+"""Validation of responses: a server at --url can send anything."""
 
 TEXT, WHOLE, TRUTH = (str, type(None)), (int, type(None)), (bool,)
-# What an answer must have for a command to show it: field → types.
+# Fields that commands read, with their types.
 RECORD = {
     "id": (str,),
     **dict.fromkeys(("name", "status", "disk_format", "container_format", "checksum", "owner", "location"), TEXT),

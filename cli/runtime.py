@@ -1,4 +1,4 @@
-"""What every command runs in: the application, a database that is there, an output that takes it, and exit codes."""
+"""Runtime of commands: application context, database checks, standard output, exit codes."""
 
 import functools
 import io
@@ -18,7 +18,7 @@ LAUNCHER, WITH_FLASK = "registry", "flask --app registry"
 
 
 class Failure(click.ClickException):
-    """What went wrong, in one line, and the exit code that docs/commands.md gives for it."""
+    """Command failure: one line of text, and an exit code listed in docs/commands.md."""
 
     def __init__(self, message, exit_code=FAILED):
         super().__init__(message)
@@ -26,13 +26,13 @@ class Failure(click.ClickException):
 
 
 def program():
-    """How whoever runs this command has called it, for what is to be typed next."""
+    """Return the program name that the user typed, for commands in hints."""
     context = click.get_current_context(silent=True)
     return LAUNCHER if context and context.find_root().info_name == LAUNCHER else WITH_FLASK
 
 
 def with_application(command):
-    """Run it in the application's context; what it cannot use is told in one line."""
+    """Run a command in the application context and report errors in one line."""
 
     @with_appcontext
     @functools.wraps(command)
@@ -45,7 +45,7 @@ def with_application(command):
 
 @contextmanager
 def told():
-    """Raises Failure for what the configuration or the database refuses."""
+    """Translate StartupError and RegistryError to Failure."""
     try:
         yield
     except StartupError as error:
@@ -55,9 +55,9 @@ def told():
 
 
 class Output(io.TextIOWrapper):
-    """Standard output that says once, as a Failure, that it takes no more; whoever reads no further is no failure.
+    """Standard output that raises one Failure if a write fails; a closed pipe is no failure.
 
-    A text, not a file beneath the buffer: an interrupt within that one's ``write`` would have the buffer write twice.
+    A text layer, not a raw file: an interrupt in a raw ``write`` would make the buffer write twice.
     """
 
     is_broken = False
@@ -75,15 +75,15 @@ class Output(io.TextIOWrapper):
             raise  # click ends quietly
         except OSError as error:
             self.is_broken = True
-            raise Failure(f"standard output: {error.strerror}.") from None
+            raise Failure(f"Cannot write to standard output: {error.strerror}.") from None
 
 
 @contextmanager
 def told_output():
-    """Raises Failure where standard output is closed, or takes no more."""
+    """Raise Failure if standard output is closed or a write to it fails."""
     if sys.stdout is None:
-        raise Failure("standard output: is closed.")
-    # Else it is ours already, or of who calls us in process.
+        raise Failure("Standard output is closed; redirect it to a file or a pipe.")
+    # Any other stream is already an Output, or belongs to a caller in the same process.
     if type(sys.stdout) is io.TextIOWrapper and type(getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)) is io.FileIO:
         names = ("encoding", "errors", "line_buffering", "write_through")
         target = io.BufferedWriter(io.FileIO(sys.stdout.fileno(), "w", closefd=False))
@@ -95,7 +95,10 @@ def told_output():
 
 
 def prepare(settings, *, may_create=False, is_brief=False):
-    """The database, of this version. Raises Failure, StartupError."""
+    """Check the database and migrate it to this version.
+
+    Raises: Failure, StartupError.
+    """
     if not may_create:
         require_database(settings)
         require_writable(settings)
@@ -103,15 +106,16 @@ def prepare(settings, *, may_create=False, is_brief=False):
 
 
 def require_writable(settings):
-    """SQLite's log is written by readers too. Raises Failure."""
+    """Raise Failure if the database or its folder is read-only: readers write SQLite's log too."""
     path = os.path.abspath(settings.path)
     if os.path.isfile(path) and not (os.access(path, os.W_OK) and os.access(os.path.dirname(path), os.W_OK)):
-        hint = f"ask its server (--url), or copy it: {program()} backup FILE"
-        raise Failure(f"{settings.path} or its folder cannot be written, which reading it needs: {hint}.", UNREACHABLE)
+        problem = f"Cannot write to {settings.path} or its folder, which reading the database needs"
+        raise Failure(f"{problem}. Use its server (--url), or copy it: {program()} backup FILE", UNREACHABLE)
 
 
 def require_database(settings):
-    """Only who puts something in makes one: else a mistyped path would be an empty registry. Raises Failure."""
+    """Raise Failure if there is no database: a mistyped path must not become an empty registry."""
     if not os.path.exists(settings.path):
-        hint = f"make run, or {program()} create or scan, makes one; REGISTRY_DATABASE_CONNECTION names another"
-        raise Failure(f"no database at {settings.path}: {hint}.", UNREACHABLE)
+        create = f"Create one with make run, {program()} create or {program()} scan"
+        other = "or name another in REGISTRY_DATABASE_CONNECTION"
+        raise Failure(f"There is no database at {settings.path}. {create}, {other}.", UNREACHABLE)

@@ -1,31 +1,34 @@
-"""``share`` and ``unshare``: who else sees a private image."""
+"""``share`` and ``unshare``: members of a private image."""
 
 import click
 
 from cli import output
-from cli.client import Failure, image_argument, with_client
+from cli.client import with_client
+from cli.completion import image_argument
 from cli.param_types import cleaned
-from cli.runtime import NOT_FOUND
+from cli.runtime import NOT_FOUND, Failure
 
 
 class Tenant(click.ParamType):
-    """What can stand in the path of a URL."""
+    """Tenant name that fits into the path of a URL."""
 
     name = "tenant"
 
     def convert(self, value, param, ctx):
         if value in ("", ".", "..") or value.endswith("/"):
-            self.fail(f"{value!r} is no tenant that an image can be shared with.", param, ctx)
+            self.fail(
+                f'{value!r} is not a valid tenant: it must not be empty, "." or "..", nor end in "/".', param, ctx
+            )
         return value
 
 
 @click.command("share")
 @image_argument()
 @click.argument("tenant", type=Tenant())
-@click.option("--can-share/--no-can-share", default=None, help="Whether TENANT may share it on.")
+@click.option("--can-share/--no-can-share", default=None, help="Allow TENANT to share it with others.")
 @with_client
 def share_image(client, image, tenant, can_share):
-    """Let TENANT see IMAGE: an id, its beginning, or a name.
+    """Make IMAGE (an id, an id prefix or a name) visible to TENANT.
 
     \b
     Example:
@@ -42,7 +45,7 @@ def share_image(client, image, tenant, can_share):
 @click.argument("tenant", type=Tenant())
 @with_client
 def unshare_image(client, image, tenant):
-    """Let TENANT no longer see IMAGE, unless it is public.
+    """Remove TENANT from the members of IMAGE; a public image stays visible.
 
     \b
     Example:
@@ -59,7 +62,7 @@ def unshare_image(client, image, tenant):
 
 
 def tell(record, what):
-    """In words to people, the image's id to scripts."""
+    """Print a sentence on standard error, and the id in a pipe."""
     output.echo(f"{named(record)} {what}", err=True)
     if not output.is_terminal():
         output.echo(record["id"])

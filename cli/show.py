@@ -1,10 +1,11 @@
-"""``show`` and ``history``: one image, whole, and what was changed of it."""
+"""``show`` and ``history``: details and change log of one image."""
 
 import click
 
 import formatting
 from cli import output
-from cli.client import image_argument, with_client
+from cli.client import with_client
+from cli.completion import image_argument
 from cli.image_tables import how_of, output_options, show_image, text_of
 from cli.param_types import cleaned
 
@@ -14,13 +15,13 @@ TITLES = ("WHEN", "WHAT", "WHO", "CHANGES")
 
 @click.command("show")
 @image_argument()
-@click.option("--secrets", is_flag=True, help="Locations with their passwords and keys.")
+@click.option("--secrets", is_flag=True, help="Show passwords and keys in locations.")
 @output_options
 @with_client
 def show_one(client, image, secrets, as_json, quiet):
-    """Show all that is known of IMAGE: its id, its name, or the beginning of its id that no other has.
+    """Show all fields of IMAGE: an id, a unique id prefix, or a name.
 
-    What opens a location, such as a password, is shown as ••• without --secrets; --json is the API's record, as it is.
+    Passwords and keys in locations are redacted (•••) unless --secrets is given; --json prints the full API record.
 
     \b
     Example:
@@ -35,13 +36,13 @@ def show_one(client, image, secrets, as_json, quiet):
 
 @click.command("history")
 @image_argument()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, as the API has it.")
+@click.option("--json", "as_json", is_flag=True, help="Print the API's JSON.")
 @with_client
 def show_history(client, image, as_json):
-    """Say what was changed of IMAGE, when and by whom, the newest first.
+    """Show the change log of IMAGE, newest first; for its owner and admins.
 
-    It is for the image's owner and admins; as much is kept as [api] image_history_limit says. Off a terminal this is a
-    line of tab-separated values for each change: its time, what was done, the tenant, whether by an admin, the changes.
+    [api] image_history_limit sets how many changes are kept. In a pipe this prints tab-separated values: time, action,
+    tenant, whether by an admin, changes.
 
     \b
     Example:
@@ -55,7 +56,7 @@ def show_history(client, image, as_json):
     elif entries:
         output.echo_lines(output.Table(TITLES, flexible="CHANGES").lines(map(row_of, entries)))
     else:
-        output.echo("Nothing is kept.", err=True)
+        output.echo("No changes are recorded.", err=True)
 
 
 def plain(entry):
@@ -71,7 +72,7 @@ def row_of(entry):
 
 
 def changes_of(entry):
-    """name: from → to, of each change; nothing stands for what was not there."""
+    """Yield ``name: from → to`` for each change, with an empty text for no value."""
     for change in entry["changes"]:
         if change["field"] == "member":
             yield f"member {change['name']}: {'no longer shared' if change.get('to') is None else SHARED[change['to']]}"

@@ -12,12 +12,13 @@ from flask import current_app
 from cli import mirror_files, output
 from cli.bulk_write import deferred_sync, is_public_by_default, print_result, single_run
 from cli.checksums import Hasher
-from cli.client import FAILED, UNREACHABLE, Failure, with_client
+from cli.client import with_client
 from cli.image_format import IMAGE
 from cli.inspection import inspect_file, open_regular_file
 from cli.mirror_files import FetchError, MirrorUnreachable
 from cli.param_types import cleaned
 from cli.progress import byte_progress
+from cli.runtime import FAILED, UNREACHABLE, Failure
 from cli.simplestreams import choose_names, is_wanted, select_newest
 from formatting import file_url, local_file
 

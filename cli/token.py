@@ -1,4 +1,4 @@
-"""``token``: who may come in with flavor token."""
+"""``token``: access tokens for [auth] flavor token."""
 
 import click
 from flask import current_app
@@ -8,12 +8,12 @@ from auth import LONGEST_TENANT
 from cli.param_types import Duration
 from cli.runtime import prepare, require_database, with_application
 
-SHOWN = ("id", "state", "tenant", "roles", "access", "created_at", "expires_at", "used_at", "description")
-LONGEST_DESCRIPTION = 255
+COLUMNS = ("id", "state", "tenant", "roles", "access", "created_at", "expires_at", "used_at", "description")
+MAX_DESCRIPTION_LENGTH = 255
 
 
 class Text(click.ParamType):
-    """Printable text, without spaces around it; ``without`` are characters that it may not have."""
+    """Printable text, stripped; ``without`` holds the forbidden characters."""
 
     name = "text"
 
@@ -31,7 +31,7 @@ class Text(click.ParamType):
 
 @click.group("token")
 def manage_tokens():
-    """Tokens, with which callers come in where [auth] flavor is token.
+    """Manage access tokens, used if [auth] flavor is token.
 
     \b
     Example:
@@ -40,14 +40,16 @@ def manage_tokens():
 
 
 @manage_tokens.command("create")
-@click.option("--tenant", default="", type=Text(LONGEST_TENANT), help="Owns what it registers; without it, nobody.")
-@click.option("--role", "roles", multiple=True, required=True, type=Text(255, ","), help="May be given several times.")
-@click.option("--expires", type=Duration(), metavar="TIME", help="Such as 90d, 12h; without it, never.")
-@click.option("--description", default="", type=Text(LONGEST_DESCRIPTION), help="What it is for.")
-@click.option("--read-only", is_flag=True, help="It may see whatever the tenant and roles may, and change nothing.")
+@click.option(
+    "--tenant", default="", type=Text(LONGEST_TENANT), help="Owner of the images it registers; default: none."
+)
+@click.option("--role", "roles", multiple=True, required=True, type=Text(255, ","), help="Role. Repeatable.")
+@click.option("--expires", type=Duration(), metavar="TIME", help="Lifetime, such as 90d, 12h; default: unlimited.")
+@click.option("--description", default="", type=Text(MAX_DESCRIPTION_LENGTH), help="Purpose.")
+@click.option("--read-only", is_flag=True, help="Allow reading only.")
 @with_application
 def create_token(tenant, roles, expires, description, read_only):
-    """Print a new token, this once: only a hash of it is kept.
+    """Create a token and print it once: only its hash is stored.
 
     \b
     Example:
@@ -59,16 +61,16 @@ def create_token(tenant, roles, expires, description, read_only):
     options = {"is_read_only": read_only, "description": description, "lasts": expires}
     number, text = auth.create_token(tenant, roles, **options)
     click.echo(text)
-    click.echo(f"This is token {number}, and it is not shown again.", err=True)
+    click.echo(f"Created token {number}. Store it now: it is not shown again.", err=True)
     if current_app.settings.auth.flavor != "token":
         flavor = current_app.settings.auth.flavor
-        click.echo(f"[auth] flavor is {flavor}: tokens count only where it is token.", err=True)
+        click.echo(f"Tokens have no effect while [auth] flavor is {flavor}; set it to token.", err=True)
 
 
 @manage_tokens.command("list")
 @with_application
 def list_tokens():
-    """Print what is known of all tokens; used_at is exact to an hour.
+    """List all tokens; used_at is accurate to the hour.
 
     \b
     Example:
@@ -78,7 +80,7 @@ def list_tokens():
     rows = auth.list_tokens()
     access = {0: "read-write", 1: "read-only"}
     shown = [{**row, "state": auth.token_state(row), "access": access[row["is_read_only"]]} for row in rows]
-    lines = [SHOWN, *([str("-" if row[name] in (None, "") else row[name]) for name in SHOWN] for row in shown)]
+    lines = [COLUMNS, *([str("-" if row[name] in (None, "") else row[name]) for name in COLUMNS] for row in shown)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
@@ -88,12 +90,12 @@ def list_tokens():
 @click.argument("number", metavar="ID", type=click.IntRange(1, 2**63 - 1))
 @with_application
 def revoke_token(number):
-    """Refuse a token from the next request on.
+    """Revoke a token, from the next request on.
 
     \b
     Example:
       $ flask --app registry token revoke 1
     """
     require_database(current_app.settings.database)
-    auth.revoke_token(number)  # without a look at the rest: also where check finds that it was changed
+    auth.revoke_token(number)  # no integrity check: a leaked token must be revocable in a damaged database
     click.echo(f"Token {number} is revoked.", err=True)

@@ -10,12 +10,13 @@ import click
 
 from cli import output
 from cli.checksums import MD5, Hasher
-from cli.client import FAILED, with_client
+from cli.client import with_client
 from cli.file_walk import describe_error, is_gone
 from cli.inspection import has_changed, open_regular_file
 from cli.param_types import cleaned
 from cli.progress import byte_progress
 from cli.reconciliation import HOST
+from cli.runtime import FAILED
 from formatting import local_file
 
 OK, CHANGED, MISSING, UNREADABLE = "ok", "changed", "missing", "unreadable"

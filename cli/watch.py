@@ -5,9 +5,9 @@ import time
 import click
 
 from cli import output
-from cli.client import UNREACHABLE, Failure
 from cli.file_walk import Found, is_gone, walk_files
 from cli.reconciliation import FAILED
+from cli.runtime import UNREACHABLE, Failure
 from formatting import format_count
 
 

@@ -8,7 +8,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from conftest import IMAGE, free_port
 
-from cli.client import id_prefix, without_userinfo
+from cli.api_client import id_prefix
+from cli.client import without_userinfo
 
 ID = "0f3c9d1e-5b7a-4f0e-8c2d-6a1b9e8f7a6{}"
 
@@ -99,7 +100,7 @@ def test_without_a_token_or_with_a_wrong_one_it_says_where_to_give_it(folder, to
     for token in ([], ["--token", secret]):
         code, output, errors = folder.run("list", "--url", server.url, *token)
         assert (code, output) == (4, "")
-        assert errors.endswith("Give --token, or REGISTRY_TOKEN.\n")
+        assert errors.endswith("Set --token or REGISTRY_TOKEN.\n")
         assert errors.count("\n") == 1
         assert secret not in errors
 
@@ -179,13 +180,23 @@ def test_a_server_that_does_not_speak_http_is_5(folder):
 
 
 ANSWERS = {
-    "no registry": (200, b"<html>", 5, "answers, but not as an image registry does."),
-    "another JSON": (200, b"[]", 5, "answers, but not as an image registry does."),
-    "no list": (200, b'{"images": 5}', 5, "answers, but not as an image registry does."),
-    "no records": (200, b'{"images": [1, {"id": 3}]}', 5, "answers, but not as an image registry does."),
-    "another's page": (404, b'{"detail": "This page does not exist."}', 5, "answers 404: is this an image registry?"),
-    "a proxy's error": (502, b"<html>", 5, "answers 502: is this an image registry?"),
-    "a redirect": (302, b"", 5, "answers 302: is this an image registry?"),
+    "no registry": (200, b"<html>", 5, "sent an answer that is not an image registry's; check --url."),
+    "another JSON": (200, b"[]", 5, "sent an answer that is not an image registry's; check --url."),
+    "no list": (200, b'{"images": 5}', 5, "sent an answer that is not an image registry's; check --url."),
+    "no records": (
+        200,
+        b'{"images": [1, {"id": 3}]}',
+        5,
+        "sent an answer that is not an image registry's; check --url.",
+    ),
+    "another's page": (
+        404,
+        b'{"detail": "This page does not exist."}',
+        5,
+        "answered 404, unlike an image registry; check --url.",
+    ),
+    "a proxy's error": (502, b"<html>", 5, "answered 502, unlike an image registry; check --url."),
+    "a redirect": (302, b"", 5, "answered 302, unlike an image registry; check --url."),
     "an evil detail": (400, b'{"detail": "\\u001b[31mred\\nnext"}', 2, "\\x1b[31mred\\nnext"),
     "locked": (503, b'{"detail": "The database is locked; nothing was changed."}', 5, "The database is locked;"),
     "full": (507, b'{"detail": "The disk is full; nothing was changed."}', 5, "The disk is full;"),
@@ -210,7 +221,7 @@ def test_the_token_goes_to_no_other_server_than_the_one_that_was_named(folder, a
     code, _, errors = folder.run("list", "--url", url, "--token", "secret")
 
     assert (code, heard_there) == (5, [])
-    assert f"leads to another server: {other}/images" in errors
+    assert f"links to another server: {other}/images" in errors
     assert heard[0][1]["Authorization"] == "Bearer secret"
 
 

@@ -302,6 +302,7 @@ FORBIDDEN_WHOLE |= {"socket.create_connection", "socket itself", ".import_module
 # Who may: the client asks the server that --url names, the demo starts the server and shows it, the probe asks our own.
 ALLOWED = {
     "server/healthcheck.py": {"urllib"},
+    "cli/api_client.py": {"httpx2"},
     "cli/client.py": {"httpx2"},
     "cli/mirror_files.py": {"httpx2"},
     "cli/demo.py": {"subprocess", "webbrowser"},

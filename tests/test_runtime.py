@@ -39,7 +39,7 @@ def in_shell(folder, line):
 def test_what_may_be_the_beginning_of_several_ids_is_none(images):
     for beginning in ("ab", "abc"):
         code, _, errors = images.run("delete", beginning, "--yes")
-        assert (code, "an id's beginning needs 4 digits" in errors) == (3, True)
+        assert (code, "an id prefix needs at least 4 digits" in errors) == (3, True)
 
     assert images.get("show", "abc2", "-q").strip() == ID.format(2)
     assert len(images.get("list", "-q").split()) == 2
@@ -52,11 +52,15 @@ FULL = ("list", "list --json", "list --csv", "list -q", "show one", "create x --
 def test_an_output_that_takes_no_more_is_told_in_one_line(images, command):
     code, _, errors = in_shell(images, f"{command} >/dev/full")
 
-    assert (code, errors) == (1, "Error: standard output: No space left on device.\n")
+    assert (code, errors) == (1, "Error: Cannot write to standard output: No space left on device.\n")
 
 
 def test_an_output_that_is_closed_is_told_before_anything_is_done(images):
-    assert in_shell(images, "delete one --yes >&-") == (1, "", "Error: standard output: is closed.\n")
+    assert in_shell(images, "delete one --yes >&-") == (
+        1,
+        "",
+        "Error: Standard output is closed; redirect it to a file or a pipe.\n",
+    )
     assert len(images.get("list", "-q").split()) == 2
 
 
@@ -73,7 +77,9 @@ def test_what_puts_nothing_in_makes_no_database(folder, command):
     code, output, errors = folder.run(*command.split())
 
     assert (code, output) == (5, "")
-    assert errors.startswith("Error: no database at mine.db: make run, or registry create or scan, makes one; ")
+    assert errors.startswith(
+        "Error: There is no database at mine.db. Create one with make run, registry create or registry scan, or "
+    )
     assert "REGISTRY_DATABASE_CONNECTION" in errors
     assert list(folder.path.iterdir()) == []
 
@@ -148,18 +154,26 @@ def test_deleted_images_are_refused_to_others_than_admins(folder, token_server):
     assert "admins only" in errors
     assert folder.run("undelete", "alive", **member)[0] == 4
     assert folder.get("list", "--deleted", **admin) == ""
-    assert (owned[0], owned[2]) == (0, "--owner is for admins: the image is acme's.\n")
+    assert (owned[0], owned[2]) == (0, "--owner was ignored because only admins may set it; the image is acme's.\n")
 
 
 SAID = {
-    "part of a MB": (["update", "one", "--min-ram", "500K"], 2, "is no whole number of MB"),
-    "both": (["list", "--public", "--private"], 2, "Only one of --public and --private"),
+    "part of a MB": (["update", "one", "--min-ram", "500K"], 2, "is not a whole number of MB"),
+    "both": (
+        ["list", "--public", "--private"],
+        2,
+        "--visibility, --public and --private contradict each other; give one",
+    ),
     "no url": (["list", "--url", ""], 2, "--url must be like"),
     "interval": (["scan", ".", "--interval", "5"], 2, "--interval is for --watch"),
-    "nobody": (["share", "one", ".."], 2, "is no tenant"),
+    "nobody": (["share", "one", ".."], 2, "is not a valid tenant"),
     "not shared": (["unshare", "one", "acme"], 3, "one is not shared with acme."),
     "deleted": (["update", "one", "--status", "deleted"], 2, "is not one of"),
-    "no UTF-8": (["create", "x", "--disk-format", "raw", "-p", b"a=\xff"], 2, "'--property' / '-p': Must be UTF-8."),
+    "no UTF-8": (
+        ["create", "x", "--disk-format", "raw", "-p", b"a=\xff"],
+        2,
+        "'--property' / '-p': The value must be UTF-8 text.",
+    ),
     "help": (["help", "list"], 2, "Did you mean registry list --help?"),
 }
 
@@ -179,7 +193,10 @@ def test_a_protected_image_is_not_deleted_and_it_says_what_to_do_first(images):
     code, _, errors = images.run("delete", "one", "two", "--yes")
 
     assert code == 4
-    assert errors == f"Error: two is protected; first: registry update {ID.format(2)} --unprotected\n"
+    assert (
+        errors
+        == f"Error: two is protected. Remove the protection first: registry update {ID.format(2)} --unprotected\n"
+    )
     assert len(images.get("list", "-q").split()) == 2
 
 

@@ -249,7 +249,7 @@ def test_what_may_be_several_lists_them_and_what_is_none_says_so(folder, create)
     assert (code, output) == (3, "")
     assert ids == {*re.findall(r"[0-9a-f-]{36}", errors)} == {*re.findall(r"[0-9a-f-]{36}", by_prefix[2])}
     assert by_prefix[0] == 3
-    assert missing == (3, "", "Error: No image is called “no\\x1bne”, and no id begins so.\n")
+    assert missing == (3, "", "Error: No image is named “no\\x1bne”, and no id starts with it.\n")
 
 
 # create, update
@@ -321,7 +321,11 @@ def refuse_overlay(path):
     ("fill", "options", "reason"),
     [
         (refuse_overlay, ("--disk-format", "qcow2"), "needs the backing file base.qcow2; flatten it with"),
-        (lambda path: make(path / "file", "qcow2"), ("--disk-format", "raw"), "is qcow2, not raw"),
+        (
+            lambda path: make(path / "file", "qcow2"),
+            ("--disk-format", "raw"),
+            "has the format qcow2, not raw",
+        ),
         (lambda path: (path / "file").write_text("notes"), (), "has no known image format; --disk-format says which"),
         (lambda path: (path / "file").symlink_to("/dev/zero"), ("--disk-format", "raw"), "is not a regular file"),
     ],
@@ -398,7 +402,11 @@ def test_delete_asks_on_a_terminal_and_needs_yes_elsewhere(folder, create):
     create("a")
     create("b")
 
-    assert folder.run("delete", "a", "b") == (1, "", "Error: Nobody can be asked here: --yes deletes.\n")
+    assert folder.run("delete", "a", "b") == (
+        1,
+        "",
+        "Error: Confirmation needs a terminal; add --yes to delete without it.\n",
+    )
     code, shown = folder.shown("delete", "a", "b", typed="n\n")
     assert (code, "Delete these 2? [y/N]" in shown) == (1, True)
     assert len(folder.get("list", "-q").split()) == 2
@@ -431,7 +439,7 @@ def test_a_protected_image_stays(folder, create):
     assert folder.run("delete", "a", "--yes") == (
         4,
         "",
-        f"Error: a is protected; first: registry update {image} --unprotected\n",
+        f"Error: a is protected. Remove the protection first: registry update {image} --unprotected\n",
     )
 
 

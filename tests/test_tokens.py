@@ -57,7 +57,7 @@ def test_a_token_is_shown_once_and_only_its_hash_is_kept(run, database_path):
 
     assert code == 0
     assert re.fullmatch(r"registry_[A-Za-z0-9_-]{43}", text)  # 43 of 64 characters: 256 bits
-    assert errors == "This is token 1, and it is not shown again.\n"
+    assert errors == "Created token 1. Store it now: it is not shown again.\n"
     assert hashlib.sha256(text.encode()).hexdigest() in rows(database_path)[0]
     assert text.removeprefix("registry_").encode() not in database_path.read_bytes()
 
@@ -69,7 +69,7 @@ def test_no_two_tokens_are_the_same(create):
 def test_create_says_where_tokens_do_not_count(run):
     _, _, errors = run("token", "create", "--role", "member")
 
-    assert errors.endswith("[auth] flavor is none: tokens count only where it is token.\n")
+    assert errors.endswith("Tokens have no effect while [auth] flavor is none; set it to token.\n")
 
 
 def test_list_shows_all_that_is_known_and_no_secret(run, create, database_path):

@@ -25,7 +25,7 @@ from models import Image
 from security import PURGE_HEADER
 from server import startup_checks
 from storage import engine
-from storage.documents import DOCUMENT_FIELDS
+from storage.fields import DOCUMENT_FIELDS
 from ui import api_docs
 from web import (
     Answer,
@@ -92,7 +92,7 @@ def create_image():
     """Register an image."""
     request.context.require_may_create()
     values = request.bodies.parse_create(read_json(), request.context)
-    row = Image.register(values, request.context, request.settings.api)
+    row = Image.register(values, request.context)
     return answer_record(row, [("Location", f"/images/{row['id']}")])
 
 
@@ -103,13 +103,13 @@ def update_image(image_id):
     changes, from_state = request.bodies.parse_update(read_json(), request.context)
     purges = request.headers.get(PURGE_HEADER, "").strip().lower() in ("true", "1", "yes")
     options = {"purges_properties": purges, "from_state": from_state, "tags": matching_tags()}
-    return answer_record(Image.change(image_id, changes, request.context, api=request.settings.api, **options))
+    return answer_record(Image.change(image_id, changes, request.context, **options))
 
 
 @v1.delete("/images/<image_id:image_id>")
 def delete_image(image_id):
     """Mark it deleted."""
-    return answer_record(Image.remove(image_id, request.context, request.settings.api, matching_tags()))
+    return answer_record(Image.remove(image_id, request.context, matching_tags()))
 
 
 @v1.get("/images/<image_id:image_id>/members")
@@ -125,7 +125,7 @@ def replace_members(image_id):
     """Make the named ones all there are."""
     Member.require_shareable(image_id, request.context)
     memberships = schemas.parse_memberships(read_json())
-    Member.replace_all(image_id, memberships, request.context, request.settings.api)
+    Member.replace_all(image_id, memberships, request.context)
     return no_content()
 
 
@@ -136,7 +136,7 @@ def put_member(image_id, member_id):
     require_readable_path()
     body = read_json(is_required=False)
     member_id, can_share = schemas.parse_member(member_id, body)
-    Member.put(image_id, member_id, can_share, request.context, request.settings.api)
+    Member.put(image_id, member_id, can_share, request.context)
     return no_content()
 
 
@@ -145,7 +145,7 @@ def remove_member(image_id, member_id):
     """Share it with one less."""
     Member.require_shareable(image_id, request.context)
     require_readable_path()
-    Member.remove(image_id, member_id, request.context, request.settings.api)
+    Member.remove(image_id, member_id, request.context)
     return no_content()
 
 
@@ -164,7 +164,7 @@ def undelete_image(image_id):
     Image.require_changeable(image_id, request.context)
     request.context.require_admin()
     read_json(is_required=False)
-    return answer_record(Image.restore(image_id, request.context, request.settings.api, matching_tags()))
+    return answer_record(Image.restore(image_id, request.context, matching_tags()))
 
 
 @v1.get("/images/<image_id:image_id>/history")

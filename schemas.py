@@ -9,14 +9,13 @@ import orjson
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
 
 from errors import Invalid
+from storage.fields import BODY_FIELDS, LARGEST_INTEGER
 
 CREATE_STATUSES = ("active", "saving", "queued", "killed")
 # glance-api sends the others on update: delayed delete, the end of it, deactivation.
 UPDATE_STATUSES = (*CREATE_STATUSES, "pending_delete", "deleted", "deactivated")
 LOCATION_STATUSES = ("active", "pending_delete", "deleted")
 BOOLEAN_WORDS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
-LARGEST_INTEGER = 2**63 - 1
-LARGEST_SMALL_INTEGER = 2**31 - 1
 LONGEST_TEXT = 255
 LONGEST_URL = 4096
 FIRST_YEAR, LAST_YEAR = 1970, 9998
@@ -274,28 +273,25 @@ class ImageBodies:
 
 
 def image_schema(api, statuses, status_options, format_options):
-    schema = Schema.from_dict(
-        {
-            "id": image_id(),
-            "name": text(allow_none=True),
-            "status": word(statuses, "Invalid image status: must be", **status_options),
-            "disk_format": word(api.disk_formats, **format_options),
-            "container_format": word(api.container_formats, **format_options),
-            "size": count(allow_none=True),
-            "virtual_size": count(allow_none=True),
-            "checksum": text(32, allow_none=True),
-            "min_disk": count(LARGEST_SMALL_INTEGER),
-            "min_ram": count(LARGEST_SMALL_INTEGER),
-            "owner": text(allow_none=True),
-            "is_public": flag(),
-            "protected": flag(),
-            "properties": properties(),
-            **{shape: locations(shape) for shape in LOCATION_SHAPES},
-            "created_at": moment(),
-            "updated_at": moment(),
-        }
-    )
-    return schema(unknown=EXCLUDE)
+    """Return the schema of an image in a body."""
+    words = {
+        "status": word(statuses, "Invalid image status: must be", **status_options),
+        "disk_format": word(api.disk_formats, **format_options),
+        "container_format": word(api.container_formats, **format_options),
+    }
+    values = {field.name: words.get(field.name) or value_of(field) for field in BODY_FIELDS}
+    others = {"properties": properties(), **{shape: locations(shape) for shape in LOCATION_SHAPES}}
+    return Schema.from_dict(values | others)(unknown=EXCLUDE)
+
+
+def value_of(field):
+    """Return the rule for values of an image field."""
+    options = {"allow_none": field.is_nullable}
+    if field.kind == "text":
+        return text(field.length, **options)
+    if field.kind == "count":
+        return count(field.largest, **options)
+    return {"image_id": image_id, "flag": flag, "moment": moment}[field.kind](**options)
 
 
 def load_image(schema, image, ignored):

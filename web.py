@@ -6,6 +6,7 @@ import os
 import re
 import time
 from contextlib import suppress
+from dataclasses import replace
 from http import HTTPStatus
 
 import orjson
@@ -172,7 +173,7 @@ class Application(Flask):
             return no_content()
         if asked.method != "OPTIONS":
             identify_caller = self.identifiers.get(blueprint, self.identify)
-            asked.context = identify_caller(asked)
+            asked.context = replace(identify_caller(asked), limits=self.settings.api)
         return super().preprocess_request() if self.before_request_funcs else None
 
     def identify(self, asked):

@@ -7,7 +7,8 @@ from decimal import Decimal
 import click
 from marshmallow import ValidationError
 
-from schemas import LARGEST_INTEGER, LARGEST_SMALL_INTEGER, moment
+from schemas import moment
+from storage.fields import LARGEST_INTEGER, LARGEST_SMALL_INTEGER
 
 # Joiners belong to letters and emoji; any other character that does not print could be an order to the terminal.
 JOINERS = "\u200c\u200d"

@@ -37,7 +37,7 @@ def create_image():
     if "more" in fields:
         return form_again()
     values = parsed(request.bodies.parse_create, fields, forms.values_of_fields(fields))
-    return done("created", Image.register(values, request.context, request.settings.api))
+    return done("created", Image.register(values, request.context))
 
 
 def show_edit_form(image_id):
@@ -95,7 +95,7 @@ def parsed(parse, fields, values, record=None):
 
 
 def change(image_id, changes, tag, *, purges_properties=False):
-    options = {"api": request.settings.api, "from_state": None, "purges_properties": purges_properties}
+    options = {"from_state": None, "purges_properties": purges_properties}
     return Image.change(image_id, changes, request.context, tags=ETags([tag]), **options)
 
 
@@ -161,7 +161,7 @@ def share_image(image_id):
         if not member_id:
             raise Invalid({"member_id": ["Must not be blank."]})
         member, can_share = parse_member(member_id, {"member": {"can_share": bool(first(fields, "can_share"))}})
-        Member.put(image_id, member, can_share, request.context, request.settings.api)
+        Member.put(image_id, member, can_share, request.context)
         return done("shared", see(image_id).record, about=member)
 
     return attempted(image_id, share)
@@ -174,7 +174,7 @@ def unshare_image(image_id):
     def unshare(fields):
         member_id = first(fields, "member_id")
         with suppress(NotFound):
-            Member.remove(image_id, member_id, request.context, request.settings.api)
+            Member.remove(image_id, member_id, request.context)
         return done("unshared", see(image_id).record, about=member_id)
 
     return attempted(image_id, unshare)
@@ -208,7 +208,7 @@ def delete_image(image_id):
     Image.require_changeable(image_id, request.context)
     try:
         fields = read_form()
-        row = Image.remove(image_id, request.context, request.settings.api, ETags([first(fields, "tag")]))
+        row = Image.remove(image_id, request.context, ETags([first(fields, "tag")]))
     except RegistryError as error:
         log_failure(error)
         return delete_page(see(image_id), error)
@@ -220,6 +220,6 @@ def undelete_image(image_id):
     Image.require_changeable(image_id, request.context)
 
     def undelete(fields):
-        return done("undeleted", Image.restore(image_id, request.context, request.settings.api, None))
+        return done("undeleted", Image.restore(image_id, request.context, None))
 
     return attempted(image_id, undelete)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from errors import DatabaseUnavailable
 from formatting import path_of_url
-from models import VISIBLE, audience_of
+from models import VISIBLE, visibility_scope_of
 from storage import engine
 from storage.timestamps import time_before
 
@@ -47,10 +47,10 @@ OWNERS = {name: BY_OWNER.format(part=part.format(killed="")) for name, part in P
 MONTHS = {name: BY_MONTH.format(part=part.format(killed=""), months=MONTHS_SHOWN) for name, part in PARTS.items()}
 
 STUCK = {
-    audience: f"""SELECT id, name, status, updated_at FROM image INDEXED BY image_by_status WHERE shelf IN (0, 1)
+    scope: f"""SELECT id, name, status, updated_at FROM image INDEXED BY image_by_status WHERE shelf IN (0, 1)
         AND status IN ('queued', 'saving') AND created_at < :before AND updated_at < :before AND {rule}
         ORDER BY updated_at LIMIT {STUCK_COUNTED}"""
-    for audience, rule in VISIBLE.items()
+    for scope, rule in VISIBLE.items()
 }
 NEWEST = f"SELECT count(*) FROM (SELECT 1 FROM image WHERE shelf IN (0, 1) LIMIT {CANDIDATES + 1})"
 UNPLACED = f"""SELECT id, name FROM (SELECT pk, id, name, status FROM image INDEXED BY image_by_created_at
@@ -67,11 +67,11 @@ DOUBLED = {
     " AND checksum > '' LIMIT 2000",
 }
 DUPLICATES = {
-    audience: f"""SELECT doubled.checksum, count(*), min(image.name) FROM ({doubled}) AS doubled
+    scope: f"""SELECT doubled.checksum, count(*), min(image.name) FROM ({doubled}) AS doubled
         CROSS JOIN image INDEXED BY image_with_checksum ON image.checksum = doubled.checksum
-        WHERE shelf IN (0, 1) AND {VISIBLE[audience]} GROUP BY 1 HAVING count(*) > 1
+        WHERE shelf IN (0, 1) AND {VISIBLE[scope]} GROUP BY 1 HAVING count(*) > 1
         ORDER BY 2 DESC"""
-    for audience, doubled in DOUBLED.items()
+    for scope, doubled in DOUBLED.items()
 }
 
 remembered = {}
@@ -150,18 +150,18 @@ def ordered(table):
 
 def wrong_of(context, looks_for_files=False):
     """The Wrong that the caller may see; who is nobody's tenant has nothing to mend."""
-    audience = audience_of(context)
-    if audience == "nobody":
+    scope = visibility_scope_of(context)
+    if scope == "public":
         return Wrong(*[Found(0, [], True)] * 4)
     key = ("wrong", context.is_admin, context.tenant, looks_for_files)
-    return remember(key, lambda: read_wrong(audience, context, looks_for_files))[0]
+    return remember(key, lambda: read_wrong(scope, context, looks_for_files))[0]
 
 
-def read_wrong(audience, context, looks_for_files):
+def read_wrong(scope, context, looks_for_files):
     parameters = {"tenant": context.tenant, "before": time_before(DAY)}
     with engine.reading():
-        stuck = engine.execute(STUCK[audience], parameters).fetchall()
-        duplicates = engine.execute(DUPLICATES[audience], parameters).fetchall()
+        stuck = engine.execute(STUCK[scope], parameters).fetchall()
+        duplicates = engine.execute(DUPLICATES[scope], parameters).fetchall()
         (newest,) = engine.execute(NEWEST, ()).fetchone()
         unplaced = engine.execute(UNPLACED, ()).fetchall() if context.is_admin else []
         places = engine.execute(FILE_LOCATIONS, ()).fetchall() if looks_for_files else []

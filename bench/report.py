@@ -44,8 +44,10 @@ class Report(NamedTuple):
 
 def text(report: Report) -> str:
     """All tables, in Markdown that reads well in a terminal too."""
-    parts = [kinds_table(report.timings), legend(), figures_table(report.figures), sizes_table(report.sizes)]
-    return "\n\n".join([*parts, verdict(report)])
+    requests = ["## Requests", legend(), kinds_table(report.timings)]
+    figures = ["## Other figures", figures_table(report.figures)]
+    space = ["## Disk space", sizes_table(report.sizes)]
+    return "\n\n".join([*requests, *figures, *space, verdict(report)])
 
 
 def kinds_table(timings: list[Timing]) -> str:
@@ -86,9 +88,12 @@ def met(is_so: bool | None) -> str:
 
 def legend() -> str:
     return (
-        "µs: CPU time of the server's processes, each request. Of floor: the floor's CPU time over ours, the median\n"
-        "of rounds that alternate. Growth: cost at the largest size over the smallest, each in its floor's"
-        f" (target ≤ {MOST_GROWTH}).\nreq/s, p50, p99: at the largest size."
+        "- **µs**: CPU time of the server's processes per request.\n"
+        "- **Floor**: a bare Flask route that returns a constant; for writes, one that commits with raw sqlite3.\n"
+        "- **Of floor**: the floor's CPU time divided by ours, median of alternating rounds. 1.00 is as fast.\n"
+        "- **Growth**: cost at the largest size over the smallest, each relative to its floor"
+        f" (target ≤ {MOST_GROWTH}).\n"
+        "- **req/s, p50, p99**: at the largest size."
     )
 
 
@@ -119,8 +124,11 @@ def write(report: Report, folder: Path) -> None:
     (folder / "performance.svg").write_text(chart(report.timings), encoding="utf-8")
     python, sqlite = platform.python_version(), sqlite3.sqlite_version
     machine = f"{os.cpu_count()} cores, Python {python}, SQLite {sqlite}, {datetime.now(UTC):%Y-%m-%d}"
-    about = f"Written by `{report.command}` ({machine}). Machines differ: the ratios are what counts."
-    chart_link = "![CPU time a request against the catalogue's size](performance.svg)"
+    about = (
+        f"`{report.command}` wrote this page ({machine}). Absolute times depend on the machine; compare the ratios.\n"
+        "[decisions.md](decisions.md#lists) explains what keeps reads below their targets."
+    )
+    chart_link = "![CPU time per request by number of images](performance.svg)"
     page = "\n\n".join(["# Performance", about, chart_link, text(report)])
     (folder / "performance.md").write_text(page + "\n", encoding="utf-8")
 

@@ -183,7 +183,7 @@ ANSWERS = {
     "another JSON": (200, b"[]", 5, "answers, but not as an image registry does."),
     "no list": (200, b'{"images": 5}', 5, "answers, but not as an image registry does."),
     "no records": (200, b'{"images": [1, {"id": 3}]}', 5, "answers, but not as an image registry does."),
-    "another's page": (404, b'{"detail": "There is no such page."}', 5, "answers 404: is this an image registry?"),
+    "another's page": (404, b'{"detail": "This page does not exist."}', 5, "answers 404: is this an image registry?"),
     "a proxy's error": (502, b"<html>", 5, "answers 502: is this an image registry?"),
     "a redirect": (302, b"", 5, "answers 302: is this an image registry?"),
     "an evil detail": (400, b'{"detail": "\\u001b[31mred\\nnext"}', 2, "\\x1b[31mred\\nnext"),

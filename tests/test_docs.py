@@ -69,7 +69,7 @@ NOT_RUN = {
     ): "these tests themselves",
 }
 # Blocks that hold no commands.
-NO_COMMANDS = ("ini", "nginx", "yaml", "json")
+NO_COMMANDS = ("ini", "nginx", "yaml", "json", "text")
 
 
 def blocks(page):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from support.product import copy_product
 from support.terminals import Folder
 
 import config
@@ -24,11 +25,7 @@ def project(tmp_path_factory):
     """A clone with its .venv, in a folder with a space in its name."""
     root = tmp_path_factory.mktemp("a clone") / "image registry"
     root.mkdir()
-    for path in ROOT.iterdir():
-        if path.name in ("cli", "migrations", "monitoring", "ui") and path.is_dir():
-            shutil.copytree(path, root / path.name, ignore=shutil.ignore_patterns("__pycache__"))
-        elif path.suffix == ".py" or path.name == "registry":
-            shutil.copy2(path, root / path.name)
+    copy_product(root)
     (root / ".venv").symlink_to(Path(sys.executable).parent.parent)
     return root
 

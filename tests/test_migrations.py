@@ -1,7 +1,6 @@
 """The database file: created, checked and migrated once, whoever comes first; its schema is what the models name."""
 
 import select
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from contextlib import closing
 import peewee
 import pytest
 from conftest import ROOT, Server, clean_environment, environment
+from support.product import copy_product
 
 import members
 import migrations
@@ -117,9 +117,8 @@ def other_version(tmp_path):
 
     def prepare_with(path, script):
         folder = tmp_path / "other_version"
-        shutil.copytree(ROOT / "migrations", folder / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
-        for module in ROOT.glob("*.py"):
-            shutil.copy(module, folder)
+        folder.mkdir(exist_ok=True)
+        copy_product(folder)
         (folder / "migrations" / "9998_next.py").write_text(script)
         code = "import config, migrations; migrations.prepare(config.read_settings().database)"
         options = {"env": {**clean_environment(), **environment(path)}, "capture_output": True, "text": True}

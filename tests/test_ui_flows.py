@@ -72,7 +72,7 @@ def test_a_property_named_twice_is_refused_with_both_kept(client):
     response = client.post("/ui/images/new", data=values)
 
     assert response.status_code == 400
-    assert "must not be named twice" in response.text
+    assert "Must not occur twice" in response.text
     assert response.text.count('name="property_name" value="a"') == 2
 
 
@@ -120,7 +120,7 @@ def test_locations_that_look_alike_when_masked_stay_apart_and_a_changed_one_must
     refused = send(client, form, 400, locations=shown.replace("/y", "/z"))
     send(client, form, locations=shown.replace("https://•••@h/y", "https://d:4@h/z"))
 
-    assert "Must be whole where it is new or changed" in refused.text
+    assert "Must be complete if it is new or changed" in refused.text
     stored = [entry["url"] for entry in show(client, image["id"])["location_data"]]
     assert stored == [*urls[:2], "https://d:4@h/z"]
 
@@ -167,7 +167,7 @@ def test_a_clash_shows_both_versions_and_each_field_can_be_chosen(client, make_i
     choices = {attributes["name"]: attributes["value"] for tag, attributes in page.tags if "checked" in attributes}
     answer = send(client, page.form_to("/edit"), **{"choice name": "theirs"})
 
-    assert "Somebody else has changed" in page.text
+    assert "Someone else has changed" in page.text
     assert "mine" in page.text
     assert "theirs" in page.text
     assert choices == {
@@ -282,7 +282,7 @@ def test_what_was_changed_is_told_to_the_owner_and_to_nobody_else(client_as, mak
     told = visit(owner, f"/ui/images/{image['id']}").text.partition(" History ")[2]
     others = visit(client_as("stranger"), f"/ui/images/{image['id']}")
 
-    assert "shared by owner Shared, to be shared on, with friend" in told
+    assert "shared by owner Shared, with the right to share it, with friend" in told
     assert "updated by owner Name: old → new <b>" in told
     assert "Protected from deletion: no → yes" in told
     assert "Property a : 1 → 3" in told
@@ -311,4 +311,4 @@ def test_a_damaged_database_is_a_page_that_says_so(client, make_image, database_
 
     page = visit(client, "/ui/images", 503)
 
-    assert "Not now" in page.text
+    assert "Temporarily unavailable" in page.text

@@ -129,7 +129,7 @@ def test_a_form_without_its_token_is_refused_and_changes_nothing(client, make_im
 
     answers = [send(client, form, 403, form_token=wrong) for form in forms]
 
-    assert all("Look at it once more" in answer.text for answer in answers)
+    assert all("Check it and send it again" in answer.text for answer in answers)
     assert client.get("/images/detail?is_public=none").json["images"] == [image]
 
 

@@ -38,13 +38,13 @@ def test_what_took_long_to_read_is_remembered_however_many_readers_there_are(cli
         readings.append(1)
         Event().wait(0.3)  # it costs this, and counts for a hundred times as long
 
-    totals.remember(("dear",), read)
-    for number in range(2 * totals.MOST_REMEMBERED):
-        totals.remember(("cheap", number), lambda: None)
-    totals.remember(("dear",), read)
+    totals.read_cached(("dear",), read)
+    for number in range(2 * totals.MOST_CACHED):
+        totals.read_cached(("cheap", number), lambda: None)
+    totals.read_cached(("dear",), read)
 
     assert readings == [1]
-    assert len(totals.remembered) <= totals.MOST_REMEMBERED
+    assert len(totals.cached) <= totals.MOST_CACHED
 
 
 def test_each_figure_is_as_many_as_the_list_that_it_links_to_has(client, make_image):
@@ -80,12 +80,12 @@ def test_what_is_wrong_is_counted_and_more_than_is_named_has_a_command(client, m
 
     text = visit(client, "/ui/dashboard").text
     monkeypatch.setattr(totals, "CANDIDATES", 10)
-    totals.remembered.clear()
+    totals.cached.clear()
     fewer = visit(client, "/ui/dashboard").text
 
     assert "no location 14 images active" in text
     assert "select(.location == null)" in text
-    assert "twice 3 checksums that" in text
+    assert "duplicate 3 checksums shared by" in text
     assert "uniq -d" not in text
     assert "no location at least 14 images" in fewer
 

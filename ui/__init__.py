@@ -1,4 +1,4 @@
-"""The pages at /ui: the door of the wing, with its routes; they ask the same modules as the API's."""
+"""Web pages at /ui, served by the same rules as the API."""
 
 from flask import Blueprint, request, url_for
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
@@ -45,9 +45,9 @@ def show_image(image_id):
 @pages.get("/images/<image_id:image_id>/members/remove")
 @pages.get("/images/<image_id:image_id>/protect")
 @pages.get("/images/<image_id:image_id>/undelete")
-def lead_to_image(image_id):
-    """What only takes forms."""
-    return image.lead_to_image(image_id)
+def redirect_to_image(image_id):
+    """Redirect the address of a form without a page of its own to the image."""
+    return image.redirect_to_image(image_id)
 
 
 @pages.get("/images/<image_id:image_id>/json")
@@ -112,10 +112,10 @@ def sign_out():
 
 @entrance.route("/<path:rest>", methods=["GET", "POST", "PUT", "DELETE"])
 @entrance.route("/", methods=["POST", "PUT", "DELETE"])
-def show_nothing(rest=""):
-    """What no other route takes: a page that is none, or that takes no form."""
+def reject_unknown_page(rest=""):
+    """Answer 404 or 405 below /ui, as a page instead of the API's JSON."""
     if request.method in ("GET", "HEAD"):
-        raise NotFound("There is no such page.")
+        raise NotFound("This page does not exist.")
     raise MethodNotAllowed(["GET", "HEAD", "OPTIONS"])
 
 
@@ -134,13 +134,13 @@ def register(app):
     app.identifiers[pages.name] = sessions.identify_visitor
     app.identifiers[entrance.name] = sessions.identify_guest
     app.identifiers[assets.name] = sessions.identify_nobody
-    app.register_error_handler(Unauthorized, lead_from_root)
+    app.register_error_handler(Unauthorized, redirect_unauthorized_root)
     app.jinja_env.globals |= {"asset_url": asset_url, "formatting": formatting, "labels": labels}
     app.jinja_env.tests["visible"] = is_visible
 
 
 def redirect_browser():
-    """The way to the pages, where a browser asks for the root; else None."""
+    """Return a redirect to the pages if a browser requests the root, else None."""
     if request.accept_mimetypes.best_match(("application/json", "text/html")) != "text/html":
         return None
     response = see_other(url_for("ui.list_images"))
@@ -149,7 +149,7 @@ def redirect_browser():
     return response
 
 
-def lead_from_root(error):
-    """A browser is led to the pages also where it must sign in first."""
-    is_led = request.endpoint == "v1.list_images_at_root"
-    return (redirect_browser() if is_led else None) or answer_registry_error(error)
+def redirect_unauthorized_root(error):
+    """Redirect a browser at the root to the pages, where it can sign in."""
+    is_redirected = request.endpoint == "v1.list_images_at_root"
+    return (redirect_browser() if is_redirected else None) or answer_registry_error(error)

@@ -1,4 +1,4 @@
-"""What forms do to images: create, edit, share, protect, delete, and take back."""
+"""Forms that change images: create, edit, share, protect, delete, undelete."""
 
 from contextlib import suppress
 
@@ -18,11 +18,11 @@ from ui.rendering import page_url, render, see_other
 from web import log_failure
 
 EMPTY_ROWS, MORE_ROWS = 3, 10
-# Deleting has a button of its own.
+# Deletion has its own button.
 CHOSEN_STATUSES = tuple(status for status in UPDATE_STATUSES if status not in GONE)
 DELETED = "The image is deleted: undelete it first."
-GONE_MEANWHILE = "The image is not there any more, or no longer for you. What you have entered is still below."
-TOO_LARGE = "This image is too large to be edited in a form. Change what you name over the API:"
+GONE_MEANWHILE = "The image was deleted, or is no longer shared with you. Your entries are kept below."
+TOO_LARGE = "This image is too large for a form. Change single fields through the API:"
 
 
 def show_create_form():
@@ -63,15 +63,15 @@ def edit_image(image_id):
     try:
         return save(image_id, fields, first(fields, "tag"))
     except PreconditionFailed:
-        return conflicts.clash_page(see(image_id), fields)
+        return conflicts.conflict_page(see(image_id), fields)
 
 
 def save(image_id, fields, tag):
-    """Write what the form changes, if the record is still the one that it was filled in on."""
+    """Store the changes of the form, if the record is unchanged since it was opened."""
     record, present = see(image_id)[:2]
     if record["deleted"]:
         raise Conflict(DELETED)
-    values = conflicts.chosen(fields, forms.values_of_fields(fields, record), forms.values_of_record(record))
+    values = conflicts.resolve(fields, forms.values_of_fields(fields, record), forms.values_of_record(record))
     if tag != present:
         raise PreconditionFailed
     changes, _ = parsed(request.bodies.parse_update, fields, values, record)
@@ -81,7 +81,10 @@ def save(image_id, fields, tag):
 
 
 def parsed(parse, fields, values, record=None):
-    """What ``parse`` makes of the body that the form says. Raises Invalid, with all that is wrong in the form."""
+    """Return ``parse`` of the form as a request body.
+
+    Raises: Invalid with every error of the form, in the order of its fields.
+    """
     faults, made = forms.faults_of_fields(fields, record), None
     try:
         body = {"image": forms.body_of(values, record)}
@@ -100,7 +103,10 @@ def change(image_id, changes, tag, *, purges_properties=False):
 
 
 def form_again(refusal=None):
-    """The form that was sent, with what was entered, and why it is refused; None where none was, or another one."""
+    """Return the submitted form again with its entries and the error.
+
+    Returns: the page, or None if the request is no create or edit form.
+    """
     if request.endpoint not in ("ui.create_image", "ui.edit_image") or "fields" not in g:
         return None
     fields, image_id = g.fields, request.view_args.get("image_id")
@@ -116,7 +122,7 @@ def form_again(refusal=None):
 
 
 def form_page(values, rows, refusal=None, *, image=None, tag="", base=""):
-    """The form of a new image, or of the record ``image``; what was refused is said beside its fields."""
+    """Return the form of a new image or of ``image``, with errors beside the fields."""
     api = request.settings.api
     choices = {
         "status": {**dict.fromkeys(CHOSEN_STATUSES), image["status"]: None} if image else CREATE_STATUSES,
@@ -143,7 +149,7 @@ def done(kind, row, place=None, about=""):
 
 
 def attempted(image_id, action):
-    """What ``action`` answers to the form's fields; where it is refused, the image's page says why."""
+    """Return the response of ``action``, or the image's page with the error."""
     fields = read_fields()
     try:
         read_form()
@@ -168,7 +174,7 @@ def share_image(image_id):
 
 
 def unshare_image(image_id):
-    """A member that is gone already is what was wanted."""
+    """Remove a member; an absent member is no error."""
     Member.require_shareable(image_id, request.context)
 
     def unshare(fields):
@@ -216,7 +222,7 @@ def delete_image(image_id):
 
 
 def undelete_image(image_id):
-    """For admins: others do not see what is deleted."""
+    """Undelete an image; only admins see deleted images."""
     Image.require_changeable(image_id, request.context)
 
     def undelete(fields):

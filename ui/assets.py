@@ -1,4 +1,4 @@
-"""Stylesheets and scripts: each under a name that has its content in it, so that browsers keep it for good."""
+"""Static assets at content-addressed URLs, so that browsers cache them for good."""
 
 import hashlib
 from functools import lru_cache
@@ -25,7 +25,7 @@ assets = Blueprint("ui_assets", __name__)
 
 @assets.get("/ui/static/<digest>/<path:name>")
 def send_asset(digest, name):
-    """A file, under the digest that it has now: under another one it would be kept for good, and be wrong."""
+    """Send an asset if the digest in its URL is the current one."""
     if name not in FILES or digest != read(name)[1]:
         raise NotFound("No such file.")
     return Page(read(name)[0], headers=HEADERS, content_type=TYPES[Path(name).suffix])
@@ -33,7 +33,7 @@ def send_asset(digest, name):
 
 @lru_cache(maxsize=len(FILES))
 def read(name):
-    """(the content, the digest in its address)"""
+    """Return an asset's content and the digest for its URL."""
     content = (FOLDER / name).read_bytes()
     return content, hashlib.sha256(content).hexdigest()[:DIGITS]
 

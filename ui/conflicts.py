@@ -1,4 +1,4 @@
-"""Two who edit the same image: both versions side by side, and a choice for each field."""
+"""Edit conflicts: both versions of an image side by side, with a choice for each field."""
 
 from zlib import crc32
 
@@ -8,17 +8,17 @@ from ui.rendering import render
 CHOICE = "choice "
 
 
-def clash_page(seen, fields):
-    """412: the record has changed since the form was filled in."""
+def conflict_page(seen, fields):
+    """Return the page (412) of a record that changed while its form was open."""
     theirs, mine = forms.values_of_record(seen.record), forms.values_of_fields(fields, seen.record)
     before = read_base(forms.first(fields, "base"))
     rows = [
         {
             "field": field,
             "title": labels.label(field),
-            "mine": value_told(field, mine.get(field)),
-            "theirs": value_told(field, theirs.get(field)),
-            # Who has not touched a field wants it as it is now.
+            "mine": display_value(field, mine.get(field)),
+            "theirs": display_value(field, theirs.get(field)),
+            # An untouched field takes the stored value.
             "is_touched": before is None or before.get(sum_of(field)) != sum_of(mine.get(field)),
         }
         for field in dict.fromkeys([*theirs, *mine])
@@ -26,7 +26,7 @@ def clash_page(seen, fields):
     ]
     kept = {"scalars": {name: mine[name] for name in (*forms.TEXTS, *forms.FLAGS, "locations")}}
     return render(
-        "clash.html",
+        "conflict.html",
         412,
         seen=seen,
         image=seen.record,
@@ -39,26 +39,26 @@ def clash_page(seen, fields):
 
 
 def base_of(values):
-    """What stood in a form at first, as checksums of each field and its value: enough to tell who has touched it."""
+    """Return checksums of fields and first values, to detect edited fields."""
     return " ".join(sum_of(field) + sum_of(value) for field, value in values.items())
 
 
 def read_base(text):
-    """{checksum of a field: checksum of its value}, or None where the form did not bring it along."""
+    """Return {field checksum: value checksum}, or None if the form sent none."""
     return {part[:8]: part[8:] for part in text.split()} or None
 
 
 def sum_of(text):
-    """None for what is not there."""
+    """Return the CRC-32 of a text in hexadecimal, or None for None."""
     return None if text is None else f"{crc32(text.encode()):08x}"
 
 
-def value_told(field, value):
+def display_value(field, value):
     return ("yes" if value else "no") if field in forms.FLAGS else value
 
 
-def chosen(fields, mine, theirs):
-    """The form's values, but where a clash was decided for what is stored."""
+def resolve(fields, mine, theirs):
+    """Return the form's values, with the stored ones where they were chosen."""
     values = dict(mine)
     for field in {*mine, *theirs}:
         if forms.first(fields, CHOICE + field) == "theirs":

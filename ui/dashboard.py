@@ -1,4 +1,4 @@
-"""What there is altogether, and what is wrong with it: each figure a link to its images."""
+"""Dashboard: totals, charts and problems, each figure a link to its images."""
 
 from datetime import UTC, datetime
 
@@ -6,10 +6,10 @@ from flask import request, url_for
 
 from ui import sessions
 from ui.rendering import flavor, render
-from ui.totals import MONTHS_SHOWN, totals_of, wrong_of
+from ui.totals import MONTHS_SHOWN, find_problems, totals_of
 
 BARS = 10
-# What lists all that is wrong in one way, where a list of the pages cannot.
+# Commands that list every image with a problem that no filter of the list expresses.
 COMMANDS = {
     "unplaced": "./registry list --status active --json | jq -r '.[] | select(.location == null) | .id'",
     "lost": "./registry verify",
@@ -20,8 +20,10 @@ COMMANDS = {
 def show_dashboard():
     context = request.context
     totals, age = totals_of(context)
-    # Whether a file is there is for this machine's own user to know, and for nobody who comes over a network.
-    wrong = wrong_of(context, looks_for_files=flavor() == "none" and not request.settings.auth.allow_open_network)
+    # Only a user of this machine may learn which files exist on it.
+    problems = find_problems(
+        context, looks_for_files=flavor() == "none" and not request.settings.auth.allow_open_network
+    )
     charts = [
         chart("By format", "Format", "disk_format", totals.formats),
         chart("By status", "Status", "status", totals.statuses),
@@ -31,7 +33,7 @@ def show_dashboard():
         "dashboard.html",
         totals=totals,
         age=int(age),
-        wrong=wrong,
+        problems=problems,
         commands=COMMANDS,
         charts=charts,
         months=months_of(totals.months),
@@ -40,7 +42,10 @@ def show_dashboard():
 
 
 def chart(title, label, parameter, table):
-    """{title, label, rows: [{name, link, count, size, width}]}; ``width`` is a percentage of the largest size."""
+    """Return a bar chart of a table of (count, size).
+
+    Returns: {title, label, rows: [{name, link, count, size, width}], more}; ``width`` is a percentage of the largest.
+    """
     most = max((size for _, size in table.values()), default=0) or 1
     rows = [
         {
@@ -56,7 +61,10 @@ def chart(title, label, parameter, table):
 
 
 def months_of(table):
-    """[{month, count, height}] of the last MONTHS_SHOWN, empty ones too; ``height`` is a percentage of the largest."""
+    """Return [{month, count, height}] of the last MONTHS_SHOWN months, oldest first.
+
+    ``height`` is a percentage of the largest count.
+    """
     year, month = (int(part) for part in datetime.now(UTC).strftime("%Y %m").split())
     names = []
     for _ in range(MONTHS_SHOWN):

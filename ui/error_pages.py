@@ -1,4 +1,4 @@
-"""What goes wrong on a page, told in words; who must sign in is led there."""
+"""Error handlers of the web pages, and the redirect to the sign-in page."""
 
 import logging
 from contextlib import suppress
@@ -10,14 +10,14 @@ from errors import RegistryError, Unauthorized
 from ui import sessions
 from ui.actions import form_again
 from ui.forms import read_fields
-from ui.rendering import asked_url, flavor, problem_page, render, see_other
+from ui.rendering import flavor, problem_page, render, requested_url, see_other
 from web import log_failure
 
 logger = logging.getLogger("registry")
 
 DETAILS = {
-    404: "There is no such page, or nothing that you may see.",
-    405: "This page is there to be read: it takes no form.",
+    404: "This page does not exist, or you may not see it.",
+    405: "This page accepts no form.",
 }
 
 
@@ -31,9 +31,9 @@ def show_refusal(error):
 
 
 def show_unauthorized(error):
-    """With tokens, the way to sign in, and back here afterwards; elsewhere a proxy says who is asking.
+    """Redirect to the sign-in page and back, or show why identity is missing.
 
-    A form that was filled in stays: who signs in elsewhere in the browser sends it again.
+    A form keeps what was entered, so that it can be sent after signing in in another tab.
     """
     is_over = flavor() == "token" and sessions.SESSION_COOKIE in request.cookies
     if request.method == "POST":
@@ -45,12 +45,12 @@ def show_unauthorized(error):
     if flavor() != "token":
         return problem_page(401, error.detail)
     if not is_over and request.headers.get("Sec-Fetch-Site") == "cross-site" and request.method == "GET":
-        # A link on another site's page brings no cookie along (SameSite=Strict): our own page asks again, with it.
-        return render("again.html", 200, place=asked_url())
+        # A link on another site sends no cookie (SameSite=Strict): this page repeats the request with it.
+        return render("again.html", 200, place=requested_url())
     if is_over:
         sessions.close_session()
         sessions.send_notice("over")
-    place = url_for("ui_entrance.show_signin", next=asked_url())
+    place = url_for("ui_entrance.show_signin", next=requested_url())
     response = see_other(place)
     if request.headers.get("HX-Request") == "true":
         response.status_code = 200
@@ -66,5 +66,5 @@ def show_http_error(error):
 
 def show_mistake(error):
     logger.exception("%s %s %r", request.request_id, request.method, request.path, exc_info=error)
-    refusal = RegistryError("A mistake of the registry's own; its log says more under the request id.")
+    refusal = RegistryError("Internal error; the log has the details under the request id.")
     return form_again(refusal) or problem_page(500, refusal.detail)

@@ -1,4 +1,4 @@
-"""Forms: read as browsers send them, and an image's fields as the texts that stand in them."""
+"""HTML forms: submitted fields, and conversion between image records and form texts."""
 
 from typing import Any
 from urllib.parse import parse_qsl
@@ -8,27 +8,27 @@ from flask import g, request
 from errors import Invalid, TooLarge, UnsupportedMediaType
 from formatting import HIDDEN, redact_url
 from ui import sessions
-from ui.labels import PROPERTY, shortened
+from ui.labels import PROPERTY, shorten
 from web import read_chunks
 
 FORM_TYPE = "application/x-www-form-urlencoded"
-# A clash sends three fields for each property.
+# A conflict page sends three fields for each property.
 MOST_PROPERTIES = 9_000
 MOST_FIELDS = 3 * MOST_PROPERTIES + 1_000
-# Of a text each byte can come as three (%C3), and there are the fields' names.
+# Percent-encoding triples a byte (%C3); the overhead is for the names of the fields.
 FORM_GROWTH, FORM_OVERHEAD = 3, 1 << 20
 TEXTS = ("name", "status", "disk_format", "container_format", "size", "virtual_size", "checksum")
 TEXTS += ("min_disk", "min_ram", "owner")
 FLAGS = ("is_public", "protected")
 WRITTEN = (*TEXTS, "locations", "property_name", "property_value")
-# An emptied field is null, but where nothing may be null.
+# An empty field is null, except for fields that are never null.
 NOT_NULL = {"min_disk": 0, "min_ram": 0}
 
 
 def read_form():
-    """{field: [value, …]} of the request, after it was found ours, and no larger than what the API takes.
+    """Return the submitted fields {name: [value, …]}, after CSRF and size checks.
 
-    Raises UnsupportedMediaType, TooLarge, Invalid, and Forbidden for a form that is not ours.
+    Raises: UnsupportedMediaType, TooLarge, Invalid; Forbidden for a wrong CSRF token.
     """
     fields = read_fields()
     sessions.require_form_token(first(fields, "form_token"))
@@ -37,14 +37,14 @@ def read_form():
 
 
 def require_room(texts):
-    """Raises TooLarge for more than a body of the API could say."""
+    """Raise TooLarge for texts larger than a request body of the API."""
     limit = request.settings.api.max_body_bytes
     if sum(len(text.encode()) for text in texts) > limit:
-        raise TooLarge(f"All together is larger than the {limit:,} bytes that [api] max_body_bytes allows.")
+        raise TooLarge(f"The form is larger than the {limit:,} bytes that [api] max_body_bytes allows.")
 
 
 def require_sendable(values, rows):
-    """Raises TooLarge for an image whose form could not come back."""
+    """Raise TooLarge for an image whose form would be too large to submit."""
     scalars = [values[name] for name in (*TEXTS, "locations")]
     require_room([*scalars, *[part for row in rows for part in row]])
     if len(rows) > MOST_PROPERTIES:
@@ -52,11 +52,11 @@ def require_sendable(values, rows):
 
 
 def read_fields():
-    """What was sent, whoever has sent it: g.fields keeps it for the page that says why it is refused."""
+    """Return the submitted fields without the CSRF check, cached in ``g.fields``."""
     if "fields" in g:
         return g.fields
     if request.mimetype != FORM_TYPE:
-        raise UnsupportedMediaType(f"A form is sent as {FORM_TYPE}.")
+        raise UnsupportedMediaType(f"A form must be sent as {FORM_TYPE}.")
     limit = request.settings.api.max_body_bytes * FORM_GROWTH + FORM_OVERHEAD
     content = b"".join(read_chunks(limit + 1))
     if len(content) > limit:
@@ -77,7 +77,7 @@ def first(fields, name):
 
 
 def values_of_record(record) -> dict[str, str]:
-    """What stands in the form of a record: scalars, ``locations`` one a line, and each property."""
+    """Return the form texts of a record; ``locations`` has one per line."""
     values = {name: "" if record[name] is None else one_line(str(record[name])) for name in TEXTS}
     values |= {name: "true" if record[name] else "" for name in FLAGS}
     values["locations"] = "\n".join(redact_url(entry["url"]) for entry in record["location_data"])
@@ -87,7 +87,7 @@ def values_of_record(record) -> dict[str, str]:
 
 
 def values_of_fields(fields, record=None) -> dict[str, str]:
-    """The same, of a form that was sent; what it has no field for is as in the ``record``."""
+    """Return the form texts of submitted fields; missing ones come from ``record``."""
     values = scalars_of_fields(fields, values_of_record(record) if record else {})
     for name, value in rows_of_fields(fields):
         if name:
@@ -96,9 +96,9 @@ def values_of_fields(fields, record=None) -> dict[str, str]:
 
 
 def faults_of_fields(fields, record=None) -> dict[str, list[str]]:
-    """{field: [what is wrong]} of what is no body's business, as a body has no place for it."""
+    """Return {field: [error]} of errors that a request body cannot have."""
     locations = locations_of(scalars_of_fields(fields)["locations"], record)
-    masked_text = f"Must be whole where it is new or changed: {HIDDEN} stands for what is stored."
+    masked_text = f"Must be complete if it is new or changed; {HIDDEN} stands for a stored secret."
     faults = {
         "properties": property_faults(rows_of_fields(fields)),
         "locations": [masked_text] if any(HIDDEN in location["url"] for location in locations) else [],
@@ -112,8 +112,8 @@ def property_faults(rows):
         named.setdefault(name, set()).add(value)
     nameless = [value for value in sorted(named.pop("", ())) if value]
     return [
-        *(f"The value {shortened(value)} has no name: give it one, or empty it too." for value in nameless),
-        *(f"{name}: A property must not be named twice." for name, values in named.items() if len(values) > 1),
+        *(f"The value {shorten(value)} has no name: enter a name, or clear the value." for value in nameless),
+        *(f"{name}: Must not occur twice." for name, values in named.items() if len(values) > 1),
     ]
 
 
@@ -125,7 +125,7 @@ def scalars_of_fields(fields, before=None) -> dict[str, str]:
 
 
 def rows_of_fields(fields) -> list[tuple[str, str]]:
-    """[(name, value)] of the properties as they stand in the form, empty ones too."""
+    """Return [(name, value)] of the property rows of the form, empty ones included."""
     return list(zip(fields.get("property_name", ()), fields.get("property_value", ()), strict=False))
 
 
@@ -134,17 +134,17 @@ def rows_of_values(values) -> list[tuple[str, str]]:
 
 
 def one_line(text):
-    """As a field of one line gives it back: what it cannot hold is no change that somebody has made."""
+    """Return the text as a single-line input submits it."""
     return text.replace("\r", "").replace("\n", "").strip()
 
 
 def plain(text):
-    """As a browser gives it back."""
+    """Return the text with line ends as a browser submits them, normalised to LF."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def defaults(api) -> dict[str, str]:
-    """What stands in the form of a new image."""
+    """Return the form texts of a new image."""
     values = dict.fromkeys((*TEXTS, *FLAGS, "locations"), "")
     disk_format = "qcow2" if "qcow2" in api.disk_formats else api.disk_formats[0]
     container_format = "bare" if "bare" in api.container_formats else api.container_formats[0]
@@ -153,7 +153,7 @@ def defaults(api) -> dict[str, str]:
 
 
 def body_of(values, record=None) -> dict[str, Any]:
-    """The API's body that says what the form changes of ``record``; all that is given, where there is none yet."""
+    """Return the request body of the changes to ``record``, or of a new image."""
     before = values_of_record(record) if record else {}
     image: dict[str, Any] = {}
     for name in TEXTS:
@@ -171,7 +171,7 @@ def body_of(values, record=None) -> dict[str, Any]:
 
 
 def locations_of(text, record):
-    """Those that are there stay as they are, with what the page has masked and their metadata."""
+    """Return location_data of the lines; stored ones keep secrets and metadata."""
     stored: dict[str, list] = {}
     for entry in record["location_data"] if record else ():
         stored.setdefault(redact_url(entry["url"]), []).append(entry)
@@ -179,7 +179,7 @@ def locations_of(text, record):
 
 
 def properties_of(values, record):
-    """All of them; one that the form has left as it showed it stays as it was, null or with its line ends."""
+    """Return all properties; unedited ones keep their stored value (null, line ends)."""
     stored = {plain(name): (name, value) for name, value in (record["properties"] if record else {}).items()}
     properties = {}
     for field, value in values.items():

@@ -1,4 +1,4 @@
-"""One image: all that the caller may know about it, and what the caller may do with it."""
+"""Page of one image: record, members, history and the actions of the caller."""
 
 import json
 from typing import Any, NamedTuple
@@ -15,16 +15,16 @@ from security import SAFE_HEADERS
 from ui import sessions
 from ui.rendering import api_url, flavor, page_url, render, see_other
 
-# Unlike the API's, this is of a session: nothing keeps it, as nothing keeps a page.
+# Unlike the API's answers this belongs to a session: no cache keeps it.
 JSON_HEADERS = {**dict(SAFE_HEADERS), "Cache-Control": "private, no-store"}.items()
 
 
 class Seen(NamedTuple):
-    """An image as the caller sees it."""
+    """Image as visible to the caller."""
 
     record: dict[str, Any]
-    tag: str  # the ETag of exactly this
-    is_owner: bool  # the caller is, or an admin
+    tag: str  # the ETag of this record
+    is_owner: bool  # the caller is the owner, or an admin
 
     @property
     def may_change(self):
@@ -32,11 +32,14 @@ class Seen(NamedTuple):
 
 
 def see(image_id):
-    """The Seen of an image. Raises NotFound, for a hidden image as for none."""
+    """Return the image as the caller sees it.
+
+    Raises: NotFound if it does not exist or is hidden.
+    """
     context = request.context
     shown = pages.show(image_id, context)
     tag, record = pages.rendered(shown, context, request.settings.api)
-    # Not orjson's: it turns the larger integers that a store's metadata may hold into floats.
+    # json, not orjson: orjson turns integers above 64 bits in location metadata into floats.
     return Seen(json.loads(record), tag, context.is_owner_of(shown.owner))
 
 
@@ -44,13 +47,13 @@ def show_image(image_id):
     return image_page(see(image_id))
 
 
-def lead_to_image(image_id):
-    """Who loads a form's address anew, or comes back to it after signing in, finds the image."""
+def redirect_to_image(image_id):
+    """Redirect a reloaded form address to the image's page."""
     return see_other(page_url(see(image_id).record["id"]))
 
 
 def show_json(image_id):
-    """As the API shows it to this caller, for who has a session and no token at hand."""
+    """Return the record as JSON, as the API shows it to this caller."""
     tag, record = pages.rendered(pages.show(image_id, request.context), request.context, request.settings.api)
     answered = web.answer(b'{"image":%b}' % record, [("ETag", f'"{tag}"')])
     answered.safe_headers = JSON_HEADERS
@@ -58,7 +61,7 @@ def show_json(image_id):
 
 
 def image_page(seen, status=200, refusal=None, entered=None):
-    """``refusal`` is why what was asked for was not done, and ``entered`` what stood in its form."""
+    """Return the page; ``refusal`` is the error of a form, ``entered`` its fields."""
     image, context = seen.record, request.context
     members = Member.list_of(image["id"], context)
     may_share = seen.may_change or ((context.tenant, True) in members and not context.is_read_only)
@@ -76,7 +79,7 @@ def image_page(seen, status=200, refusal=None, entered=None):
 
 
 def curl_change(image_id):
-    """The command that changes one thing of an image."""
+    """Return a curl command that changes a field of an image."""
     address = curl_line(image_id).removeprefix("curl")
     return f"""curl -X PUT -H "Content-Type: application/json" -d '{{"image": {{"name": "new"}}}}'{address}"""
 

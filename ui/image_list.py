@@ -1,4 +1,4 @@
-"""The list: its view by the address, its pages in both directions, its filters as chips."""
+"""List page: view by URL parameters, keyset pagination both ways, filter chips."""
 
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode
@@ -40,27 +40,27 @@ COLUMNS = (
     ("created_at", "Created", False, "desc"),
 )
 CHANGED = ("updated_at", "Changed", False, "desc")
-# What an address may say of the view, in the order in which links have it; those of the API have the API's meaning.
+# Parameters of the page, in the order of its links; those that the API has mean the same.
 FILTERS = ("status", "disk_format", "container_format", "visibility", "owner", "size_min", "size_max")
 OTHERS = ("name", "checksum", "min_ram", "min_disk", "protected", "changes-since", "deleted")
 PLACE = ("marker", "position", "before")
 
 
 class View(NamedTuple):
-    """What an address asks for."""
+    """View of the list, as its URL describes it."""
 
-    given: dict[str, str]  # as far as it says something, without the place in the list
+    given: dict[str, str]  # the parameters with a value, without the position in the list
     query: Any  # the ListQuery
-    is_before: bool  # the page that ends before the marker
+    is_before: bool  # the page before the marker is requested
 
     def link(self, **changes):
-        """The address of the view with some parameters changed, None taken out; it begins at the first page."""
+        """Return the URL of the first page with parameters changed; None removes one."""
         merged = {name: value for name, value in {**self.given, **changes}.items() if value is not None}
         return f"{url_for('ui.list_images')}{'?' if merged else ''}{urlencode(merged)}"
 
 
 class Listing(NamedTuple):
-    """A page of the view, with the positions before and after it, None at the list's ends."""
+    """Page of the view, with the positions before and after it (None at the ends)."""
 
     images: list[dict]
     previous: list | None
@@ -86,12 +86,12 @@ def show_list():
         may_create=may_create(request.context),
     )
     if is_part():
-        response.headers["HX-Replace-Url" if is_typed_further(view) else "HX-Push-Url"] = asked_link(view)
+        response.headers["HX-Replace-Url" if is_search_refined(view) else "HX-Push-Url"] = requested_link(view)
     return response
 
 
 def places_of(view, listing, total):
-    """As text: which images of the view these are, at its beginning and its end; between them only how many."""
+    """Return the range of the page as text, or its length in the middle of the list."""
     shown, is_exact = len(listing.images), not total.endswith("+")
     if listing.previous is None:
         return f"1–{shown:,}"
@@ -102,29 +102,32 @@ def places_of(view, listing, total):
 
 
 def view_link(query):
-    """The address of a view that a form names by its query, whatever that is."""
+    """Return the URL of the view with the query string that a form submitted."""
     pairs = parse_qsl(query.removeprefix("?"), keep_blank_values=True)
     return f"{url_for('ui.list_images')}{'?' if pairs else ''}{urlencode(pairs)}"
 
 
 def total_of(view, listing):
-    """As text: how many images the whole view has, as far as that is worth counting."""
+    """Return the number of images as text, with a plus beyond the count limit."""
     if view.query.marker is None and listing.following is None:
         return f"{len(listing.images):,}"
     count = pages.count_images(view.query, request.context)
     return f"{count:,}" if count <= pages.MOST_COUNTED else f"{pages.MOST_COUNTED:,}+"
 
 
-def asked_link(view):
-    place = {name: request.args[name] for name in PLACE if request.args.get(name)}
-    return view.link(**place)
+def requested_link(view):
+    position = {name: request.args[name] for name in PLACE if request.args.get(name)}
+    return view.link(**position)
 
 
-def is_typed_further(view):
-    """Whether only the words of a search differ from the page's: each pause in typing is no step of the history."""
+def is_search_refined(view):
+    """Return whether only the search text differs from the current page.
+
+    Such a request adds no step to the browser's history.
+    """
     shown, asked = (
         dict(parse_qsl(address.partition("?")[2], keep_blank_values=True))
-        for address in (request.headers.get("HX-Current-URL", ""), asked_link(view))
+        for address in (request.headers.get("HX-Current-URL", ""), requested_link(view))
     )
     return "q" in shown and {**shown, "q": ""} == {**asked, "q": ""}
 
@@ -134,7 +137,10 @@ def may_create(context):
 
 
 def read_view():
-    """Raises Invalid, as the API does for parameters that it cannot read."""
+    """Return the View of this request's parameters.
+
+    Raises: Invalid for values that the API refuses too.
+    """
     context, api = request.context, request.settings.api
     pairs = parameters.parse_parameters(request.query_string)
     known = ("q", *FILTERS, *OTHERS, "sort_key", "sort_dir", "limit")
@@ -157,7 +163,7 @@ def is_known(name, known):
 
 
 def read_listing(view):
-    """A page before the marker is read backwards; where that comes to the beginning, it is the first page."""
+    """Return the page; one before the marker is read in reverse order."""
     query, context = view.query, request.context
     if not view.is_before:
         images, following = read_page(query, context)
@@ -173,7 +179,7 @@ def read_listing(view):
 
 
 def read_page(query, context):
-    """(records without locations, the position after them if more follow, else None)"""
+    """Return (records without locations, position of the next page or None)."""
     content, position = pages.list_page(query, context, "none")
     return pages.parsed(content), position
 
@@ -183,7 +189,7 @@ def position_of(image, query):
 
 
 def place_links(view, listing):
-    """{previous, next: address or None}"""
+    """Return {previous, next} as URLs, or None at an end."""
     key = view.query.sort_key
 
     def link(position, **more):
@@ -195,7 +201,10 @@ def place_links(view, listing):
 
 
 def columns_of(view):
-    """[{title, is_wide, link, sorted}] of the table's head; ``sorted`` is aria-sort's word, or None."""
+    """Return the table's head as [{key, title, is_wide, link, sorted}].
+
+    ``sorted`` is the value of aria-sort, or None.
+    """
     query, columns = view.query, []
     shown = (*COLUMNS[:-1], CHANGED) if query.sort_key == "updated_at" else COLUMNS
     for key, title, is_narrow, first in shown:
@@ -219,7 +228,10 @@ def sort_link(view, key, direction):
 
 
 def chips_of(view):
-    """[{name, title, choice, unset, options: [(title, link, is_chosen)], field}]: one a filter."""
+    """Return one chip per filter.
+
+    Returns: [{name, title, choice, unset, options: [(title, link, is_chosen)], field}].
+    """
     context, api, given = request.context, request.settings.api, view.given
     statuses = ("active", "queued", "saving", "killed", "deactivated", "pending_delete")
     chips = [
@@ -241,7 +253,7 @@ def simple_chip(view, name, title, choices):
 
 
 def status_chip(view, statuses):
-    """Deleted ones are a view of their own, for admins."""
+    """Return the chip of the status; deleted images are a choice for admins."""
     chip = simple_chip(view, "status", "Status", statuses)
     is_deleted = view.query.deleted is True
     chip["options"] = [(title, view.link(status=title, deleted=None), chosen) for title, _, chosen in chip["options"]]
@@ -281,7 +293,7 @@ def sort_chip(view):
 
 
 def other_chip(view, name):
-    """A filter that only an address or a link of the dashboard sets."""
+    """Return the chip of a filter that only a URL sets."""
     title = name.removeprefix(parameters.PROPERTY_PREFIX).replace("_", " ")
     choice = view.given[name] if is_visible(view.given[name]) else "(empty)"
     return {"name": name, "title": title, "choice": choice, "unset": view.link(**{name: None}), "options": []}

@@ -1,4 +1,4 @@
-"""Sizes and times, fields, changes and refusals in the words of people, for the templates."""
+"""Labels of fields, values, history entries and errors, for the templates."""
 
 import re
 import unicodedata
@@ -8,7 +8,7 @@ from schemas import UNCLEAN_NAMES
 
 LONGEST_TOLD = 120
 PROPERTY = "property "
-# Fields as forms, clashes, refusals and the history call them.
+# Labels of the fields in forms, conflicts, errors and the history.
 LABELS = {
     "name": "Name",
     "status": "Status",
@@ -28,8 +28,8 @@ LABELS = {
     "member_id": "Tenant",
 }
 SIZES = ("size", "virtual_size")
-# What the API says to programs, and what a page says instead.
-SAID = (
+# Phrases of API errors, and their replacements on a page.
+PAGE_PHRASES = (
     (", or null.", ", or left empty."),
     (f", without {UNCLEAN_NAMES}", ", without NUL"),
     ("set protected to false first", "unprotect it first"),
@@ -39,74 +39,74 @@ SAID = (
     ),
 )
 PLACE = re.compile(r"(\d+)(?:\.url)?: ")
-# Letters and symbols that are drawn as nothing: fillers of Hangul, and Braille without a dot.
+# Letters and symbols without ink: fillers of Hangul, and Braille without a dot.
 BLANKS = "\u115f\u1160\u3164\uffa0\u2800"
 
 
 def exact_time(moment):
-    """The API's time, to the second."""
+    """Return a time of the API to the second."""
     return f"{moment[:10]} {moment[11:19]} UTC"
 
 
-def told(value):
-    """A value in one line."""
+def display_value(value):
+    """Return a value as one line of text."""
     if value is None or value == "":
         return "nothing"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return shortened(str(value))
+    return shorten(str(value))
 
 
-def shortened(text):
+def shorten(text):
     return text if len(text) <= LONGEST_TOLD else f"{text[:LONGEST_TOLD]}…"
 
 
 def label(field):
-    """Of a field, or of "property …"."""
+    """Return the label of a field, or of "property …"."""
     return f"Property {field.removeprefix(PROPERTY)}" if field.startswith(PROPERTY) else LABELS.get(field, field)
 
 
-def reason(text, field=""):
-    """A refusal's text as a page says it; a list of locations has a line for each."""
-    for said, told_instead in SAID:
-        text = text.replace(said, told_instead)
+def page_message(text, field=""):
+    """Return an API error in the words of a page; locations are numbered by line."""
+    for phrase, replacement in PAGE_PHRASES:
+        text = text.replace(phrase, replacement)
     return PLACE.sub(lambda place: f"Line {int(place[1]) + 1}: ", text) if field == "locations" else text
 
 
-def change_told(change):
-    """An entry of the history: (what was changed, its name or None, [(value, exact value or None) before and after]).
+def describe_change(change):
+    """Return the title, name and values of a history entry.
 
-    The values are none where all is said.
+    Returns: (title, name or None, [(value, exact value or None)] before and after); no values for members.
     """
     field, name = change["field"], change.get("name")
     if field == "member":
-        return member_told(change), name, []
+        return describe_member_change(change), name, []
     title = {"property": "Property", **LABELS}.get(field, field).removesuffix(" in bytes")
     sides = [
-        (side_told(field, change[side]), exact_told(field, change[side])) if side in change else ("–", None)
+        (change_value(field, change[side]), exact_value(field, change[side])) if side in change else ("–", None)
         for side in ("from", "to")
     ]
     return title, name, sides if "from" in change or "to" in change else []
 
 
-def member_told(change):
+def describe_member_change(change):
     if "to" not in change:
         return "No longer shared with"
     if "from" in change:
-        return "May share it on now:" if change["to"] else "May no longer share it on:"
-    return "Shared, to be shared on, with" if change["to"] else "Shared with"
+        return "May now share it with others:" if change["to"] else "May no longer share it with others:"
+    return "Shared, with the right to share it, with" if change["to"] else "Shared with"
 
 
-def side_told(field, value):
+def change_value(field, value):
     if field == "visibility":
         return "public" if value == "public" else "private"
-    return format_size(value) if field in SIZES and value is not None else told(value)
+    return format_size(value) if field in SIZES and value is not None else display_value(value)
 
 
-def exact_told(field, value):
+def exact_value(field, value):
     return format_exact_size(value) if field in SIZES and value is not None else None
 
 
 def is_visible(text):
-    """Whether anything of it is to be seen: a letter, digit, sign or symbol, beside spaces, controls and joiners."""
+    """Return whether a text has a visible character: a letter, digit, mark or symbol."""
     return any(unicodedata.category(character)[0] in "LNPS" and character not in BLANKS for character in text or "")

@@ -1,4 +1,4 @@
-"""Pages as answers: how they are rendered, what a browser may do with them, and how refusals are told in words."""
+"""HTML responses: templates, security headers, redirects and error pages."""
 
 import json
 from http import HTTPStatus
@@ -13,12 +13,12 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
-# A page is its reader's: nothing keeps it, lest the next one at this machine goes back to it.
+# A page is private: no cache keeps it, so that the next user of the machine cannot go back to it.
 PAGE_HEADERS = {
     **dict(SAFE_HEADERS),
     "Content-Security-Policy": POLICY,
     "Cache-Control": "private, no-store",
-    # With no-referrer a browser would send its own forms with Origin: null, and the guard refuses those.
+    # With no-referrer a browser sends forms with Origin: null, which the CSRF check refuses.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -37,22 +37,22 @@ HTMX = {
     ],
 }
 TITLES = {
-    400: "That cannot be read",
-    401: "Who are you?",
+    400: "Invalid request",
+    401: "Authentication required",
     403: "Not allowed",
-    404: "Nothing here",
-    405: "That cannot be done here",
-    409: "That does not go together",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Conflict",
     412: "Changed meanwhile",
-    413: "Too much",
+    413: "Too large",
     415: "Not a form",
-    503: "Not now",
+    503: "Temporarily unavailable",
     507: "The disk is full",
 }
 
 
 class Page(JSONResponse):
-    """HTML or an asset: its headers say themselves what a browser may do with it, unlike JSON's."""
+    """Response with HTML or an asset, whose headers are given by its maker."""
 
     default_mimetype = "text/html"
     automatically_set_content_length = True
@@ -62,7 +62,7 @@ class Page(JSONResponse):
 
 
 def render(template, status=200, /, **values):
-    """A page; what htmx asks for is the part that it replaces."""
+    """Return the page of a template, with pending cookies."""
     shown = {
         "htmx": json.dumps(HTMX),
         "reader": request.context,
@@ -75,12 +75,12 @@ def render(template, status=200, /, **values):
 
 
 def see_other(place):
-    """After a form, so that going back or reloading sends nothing twice."""
+    """Redirect with 303 after a form, so that a reload does not send it twice."""
     return with_cookies(Page("", 303, {**PAGE_HEADERS, "Location": place}))
 
 
 def with_cookies(response):
-    """With those that sessions.send_cookie has prepared."""
+    """Add the cookies that sessions.send_cookie has prepared."""
     for name, options in g.pop("cookies", {}).items():
         response.set_cookie(name, **options)
     return response
@@ -91,7 +91,7 @@ def flavor():
 
 
 def is_part():
-    """Whether htmx asks, for its part of the page."""
+    """Return whether htmx requests a fragment of the page."""
     return request.headers.get("HX-Request") == "true" and "HX-History-Restore-Request" not in request.headers
 
 
@@ -100,19 +100,19 @@ def page_url(image_id):
 
 
 def api_url(endpoint, **values):
-    """Where a command asks the API, by the name that this page was asked under."""
+    """Return the absolute URL of an API route, with the host of this request."""
     host = request.environ.get("HTTP_HOST") or "localhost"
     return f"{request.scheme}://{host}{url_for(endpoint, **values)}"
 
 
-def asked_url():
-    """The path and query asked for, as a link within the site."""
+def requested_url():
+    """Return path and query of this request as a relative URL."""
     query = request.query_string.decode("latin-1")
     return f"{request.script_root}{request.path}{'?' + query if query else ''}"
 
 
 def problem_page(status, detail, headers=()):
-    """What went wrong, in words, with the request's id for whoever reads the log."""
+    """Return the error page of a status, with the request id that the log has too."""
     values = {"code": status, "title": TITLES.get(status, HTTPStatus(status).phrase), "detail": detail}
     image_id = (request.view_args or {}).get("image_id")
     values["image"] = page_url(image_id) if image_id and request.method == "POST" and status != 404 else None

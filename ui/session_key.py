@@ -1,4 +1,4 @@
-"""The key that signs cookies and forms: a file beside the database, made by whoever needs it first."""
+"""Signing key of cookies and forms: a file beside the database, created on first use."""
 
 import os
 import re
@@ -12,27 +12,29 @@ KEY = re.compile("[0-9a-f]{64}")
 
 
 def key_path(database):
-    """``database`` is the section [database]."""
+    """Return the path of the key file; ``database`` is the section [database]."""
     return Path(f"{database.path}.key")
 
 
 def read_key(database):
-    """The key's text. It is read each time: a file that was taken away has signed everybody out, in every worker.
+    """Return the signing key, created if missing.
 
-    Raises DatabaseUnavailable where it can neither be read nor made.
+    The file is read each time, so that removing it ends all sessions in every worker.
+
+    Raises: DatabaseUnavailable if the file can neither be read nor created.
     """
     path = key_path(database)
     try:
         with suppress(FileNotFoundError):
-            return checked(path.read_text())
+            return require_key(path.read_text())
         make_key(path)
-        return checked(path.read_text())
+        return require_key(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
-        raise DatabaseUnavailable("The key beside the database can neither be read nor made.") from error
+        raise DatabaseUnavailable("The signing key beside the database can neither be read nor created.") from error
 
 
 def make_key(path):
-    """For its owner alone, whole from the first moment on; of several who make one, the first counts."""
+    """Create the key file atomically with mode 0600; the first writer wins."""
     attempt = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     file = os.open(attempt, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -45,7 +47,8 @@ def make_key(path):
         os.unlink(attempt)
 
 
-def checked(text):
+def require_key(text):
+    """Return the key ``text``, or raise DatabaseUnavailable if it is malformed."""
     if not KEY.fullmatch(text):
-        raise DatabaseUnavailable("The key beside the database is damaged: remove the file, and sign in again.")
+        raise DatabaseUnavailable("The signing key beside the database is damaged: remove the file and sign in again.")
     return text

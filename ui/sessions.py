@@ -1,4 +1,4 @@
-"""Who reads the pages: sessions that a token has opened, and what a form carries to show that it is ours."""
+"""Sessions of the web pages: signed cookies, CSRF tokens of forms, and one-time notices."""
 
 import hashlib
 import hmac
@@ -15,19 +15,19 @@ from ui.labels import is_visible
 from ui.session_key import read_key
 
 SESSION_COOKIE, VISITOR_COOKIE, NOTICE_COOKIE = "registry_session", "registry_visitor", "registry_notice"
-# After so long somebody signs in again, however busy the session.
+# A session ends after this time, however busy it is.
 LONGEST_SESSION_SECONDS = 12 * 3600
 NOTICE_SECONDS = 60
 VISITOR = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
 SIGNED_OUT = "You are not signed in."
-OVER = "Your session is over: it has lasted long enough, or its token has expired or was revoked."
-FOREIGN_FORM = "This form was not of this browser's present session. Look at it once more, and send it again."
+OVER = "Your session has ended: it expired, or its token expired or was revoked. Sign in again."
+FOREIGN_FORM = "This form does not belong to your current session. Check it and send it again."
 
 
 def identify_visitor(asked):
-    """The caller of a page: by the session, where there is one, else as for the API.
+    """Return the caller of a page, by the session or else as for the API.
 
-    Raises Unauthorized where nobody may be anonymous, and for a session that is over.
+    Raises: Unauthorized if identity is required and missing, or the session has ended.
     """
     settings = asked.settings
     if settings.auth.flavor != "token" or SESSION_COOKIE not in asked.cookies:
@@ -39,7 +39,7 @@ def identify_visitor(asked):
 
 
 def identify_guest(asked):
-    """Who signs in is nobody yet, unless it has a session still."""
+    """Return the session's caller, or the anonymous one on the sign-in page."""
     try:
         return identify_visitor(asked)
     except Unauthorized:
@@ -47,12 +47,15 @@ def identify_guest(asked):
 
 
 def identify_nobody(asked):
-    """Whoever asks for a stylesheet."""
+    """Return the anonymous caller, for assets that need no identity."""
     return ANONYMOUS
 
 
 def token_hash(asked):
-    """The hash of the token that opened the session, or None: where the key is another, no session counts."""
+    """Return the hash of the session's token, or None if the cookie is invalid.
+
+    A cookie signed with an earlier key is invalid.
+    """
     try:
         return signer("session").loads(asked.cookies.get(SESSION_COOKIE, ""), max_age=LONGEST_SESSION_SECONDS)
     except BadSignature:
@@ -65,7 +68,10 @@ def signer(purpose):
 
 
 def open_session(text):
-    """Whether ``text`` is a token that counts; the cookie carries its hash, so that no page can leak it."""
+    """Open a session for the token ``text`` and return whether the token is valid.
+
+    The cookie carries the token's hash, so that no page can leak the token.
+    """
     if auth.find_bearer(text) is None:
         return False
     send_cookie(SESSION_COOKIE, signer("session").dumps(auth.hash_token(text)), LONGEST_SESSION_SECONDS)
@@ -79,14 +85,17 @@ def close_session():
 
 
 def send_cookie(name, value, seconds=None):
-    """Let the answer set it; None lasts as long as the browser is open. Behind TLS it never travels without."""
+    """Set a cookie with the response; None lasts for the browser session.
+
+    Behind TLS the cookie is marked Secure.
+    """
     is_secure = request.is_secure or request.headers.get("Origin", "").startswith("https:")
     options = {"httponly": True, "samesite": "Strict", "path": f"{request.script_root}/ui", "secure": is_secure}
     g.setdefault("cookies", {})[name] = {"value": value, "max_age": seconds, **options}
 
 
 def form_token():
-    """What each form of a page carries: it fits this browser, this session, and this registry's key."""
+    """Return the CSRF token of this browser, session and signing key."""
     visitor = request.cookies.get(VISITOR_COOKIE, "")
     if not VISITOR.fullmatch(visitor):
         visitor = g.get("visitor") or secrets.token_urlsafe(16)
@@ -102,14 +111,14 @@ def token_of(visitor):
 
 
 def require_form_token(given):
-    """Raises Forbidden for a form that another page has made up."""
+    """Raise Forbidden for a form whose CSRF token is missing or wrong."""
     visitor = request.cookies.get(VISITOR_COOKIE, "")
     if not VISITOR.fullmatch(visitor) or not hmac.compare_digest(token_of(visitor).encode(), given.encode()):
         raise Forbidden(FOREIGN_FORM)
 
 
 def send_notice(kind, image=None, about=""):
-    """Let the next page say what was done to an image: signed, so that no link makes a page say it."""
+    """Show a notice on the next page, in a cookie signed against forgery."""
     image_id, name = "", ""
     if image:
         image_id, name = image["id"], (image["name"] if is_visible(image["name"]) else image["id"])[:100]
@@ -117,7 +126,10 @@ def send_notice(kind, image=None, about=""):
 
 
 def take_notice():
-    """[kind, image's id, its name, whom it is shared with], or None; it is told once."""
+    """Return the pending notice and clear it.
+
+    Returns: [kind, image id, image name, member id], or None.
+    """
     text = request.cookies.get(NOTICE_COOKIE)
     if text is None:
         return None

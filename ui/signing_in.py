@@ -1,4 +1,4 @@
-"""Signing in with a token, and out again."""
+"""Sign-in and sign-out pages for flavor ``token``."""
 
 import re
 
@@ -9,11 +9,11 @@ from ui import sessions
 from ui.forms import first, read_fields, read_form
 from ui.rendering import flavor, render, see_other
 
-# A path of ours and nothing else: no link may use the sign-in to lead to another site.
+# Only paths below /ui: the sign-in page must not be an open redirect.
 OWN_PLACE = re.compile(r"/ui(?:[/?][^\\\x00-\x20\x7f]*)?", re.ASCII)
-# Segments of dots, which browsers resolve, however written: no page of ours has one in its path.
+# Dot segments, plain or percent-encoded: browsers resolve them, and no page has one.
 CLIMBING = re.compile(r"(/|%2f|%5c)(\.|%2e){1,2}(/|%2f|%5c|#|;|$)", re.IGNORECASE)
-REFUSED = "This token is unknown, has expired, or was revoked."
+REFUSED = "This token is unknown, expired or revoked."
 
 
 def show_signin():
@@ -63,6 +63,6 @@ def own_place(text):
 
 
 def require_tokens():
-    """Raises NotFound where nobody signs in: without identity, or with a proxy's."""
+    """Raise NotFound if the authentication method has no sign-in page."""
     if flavor() != "token":
-        raise NotFound("Nobody signs in here: who you are is known already.")
+        raise NotFound("There is no sign-in page: your identity is known without it.")

@@ -158,7 +158,7 @@ class Stage:
         return done.returncode, done.stderr.decode(), read_trace(self.trace)
 
     def violations(self, wholes):
-        """What is wrong with the file now: it is one of ``wholes``, passes ``check``, and a server starts on it."""
+        """Problems with the file now: it is one of ``wholes``, passes ``check``, and a server starts on it."""
         path = self.case.path
         if not path.exists():
             return [] if None in wholes else [f"{path.name} is gone"]

@@ -1,7 +1,4 @@
-"""Image fields: the one table that columns, documents, schemas, history, filters, commands and forms are made from.
-
-A new field is one line here, a migration for its column, and tests; docs/architecture.md shows an example.
-"""
+"""Image fields: the one table that feeds columns, documents, schemas, history, lists, commands and forms."""
 
 from typing import Any, NamedTuple
 

@@ -179,7 +179,7 @@ REFUSED = {
     ),
     "both": (
         lines({**RECORD, "visibility": "public", "is_public": False}),
-        "visibility: Must be public where",
+        "visibility: Must be public if",
     ),
     "members": (lines({**RECORD, "members": {}}), "members: Must be a list of {member_id, can_share}."),
     "member": (lines({**RECORD, "members": [{"member_id": ""}]}), "members: 0.member_id: Must be text of 1 to 255"),

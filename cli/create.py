@@ -12,42 +12,54 @@ from cli.checksums import MD5, SHA512, Hasher
 from cli.client import Failure, Nonsense, formats, image_argument, with_client
 from cli.image_format import IMAGE, NONE, SKIPPED
 from cli.image_tables import how_of, output_options, told
-from cli.param_types import Pair, Size, cleaned
+from cli.param_types import Pair, Size, cleaned, plain_option
 from cli.progress import progress_bar
 from cli.runtime import USAGE
 from formatting import file_url
+from storage.fields import WRITABLE_FIELDS, names_of
 
-FIELDS = (
-    *("name", "status", "disk_format", "container_format", "size", "virtual_size", "checksum", "min_disk", "min_ram"),
-    *("owner", "is_public", "protected", "location"),
-)
+FIELDS = (*names_of(WRITABLE_FIELDS), "location")
 OPTION_OF = {name: f"--{name.replace('_', '-')}" for name in (*FIELDS, "id")} | {"properties": "--property"}
 EMPTIED = ("name", "size", "virtual_size", "checksum", "owner", "location")
 # What any disk may be told to be: its bytes as they are, also where they begin like a disc to boot from.
 ALSO_CALLED_OTHERWISE = ("raw", "iso")
-OPTIONS = (
-    click.option("--name", help="What people call it."),
-    click.option("--disk-format", metavar="FORMAT", shell_complete=formats, help="Such as qcow2, raw, iso."),
-    click.option("--container-format", metavar="FORMAT", shell_complete=formats, help="Such as bare, ovf."),
-    click.option("--size", type=Size(), help="In bytes, or 2G, 700MB."),
-    click.option("--virtual-size", type=Size(), help="The disk's that a machine sees."),
-    click.option("--checksum", metavar="MD5"),
-    click.option("--min-disk", type=Size(1024**3), help="What a machine needs, in GB, or 20G."),
-    click.option("--min-ram", type=Size(1024**2), help="What a machine needs, in MB, or 2G."),
-    click.option("--owner", metavar="TENANT", help="Admins give it; others own what they create."),
-    click.option("--public/--private", "is_public", default=None, help="Who sees it: all, or owner and members."),
-    click.option("--protected/--unprotected", default=None, help="Whether it cannot be deleted."),
-    click.option("--location", metavar="URL", help="Where its file is: file:///srv/debian.qcow2, https://…"),
-    click.option("--property", "-p", "pairs", type=Pair(), multiple=True, metavar="NAME=VALUE", help="Repeatable."),
-    click.option("--file", type=click.Path(exists=True, dir_okay=False), help="Read format, sizes, checksums from it."),
-)
+OPTIONS = {
+    "name": click.option("--name", help="What people call it."),
+    "disk_format": click.option(
+        "--disk-format", metavar="FORMAT", shell_complete=formats, help="Such as qcow2, raw, iso."
+    ),
+    "container_format": click.option(
+        "--container-format", metavar="FORMAT", shell_complete=formats, help="Such as bare, ovf."
+    ),
+    "size": click.option("--size", type=Size(), help="In bytes, or 2G, 700MB."),
+    "virtual_size": click.option("--virtual-size", type=Size(), help="The disk's that a machine sees."),
+    "checksum": click.option("--checksum", metavar="MD5"),
+    "min_disk": click.option("--min-disk", type=Size(1024**3), help="What a machine needs, in GB, or 20G."),
+    "min_ram": click.option("--min-ram", type=Size(1024**2), help="What a machine needs, in MB, or 2G."),
+    "owner": click.option("--owner", metavar="TENANT", help="Admins give it; others own what they create."),
+    "is_public": click.option(
+        "--public/--private", "is_public", default=None, help="Who sees it: all, or owner and members."
+    ),
+    "protected": click.option("--protected/--unprotected", default=None, help="Whether it cannot be deleted."),
+    "location": click.option(
+        "--location", metavar="URL", help="Where its file is: file:///srv/debian.qcow2, https://…"
+    ),
+    "pairs": click.option(
+        "--property", "-p", "pairs", type=Pair(), multiple=True, metavar="NAME=VALUE", help="Repeatable."
+    ),
+    "file": click.option(
+        "--file", type=click.Path(exists=True, dir_okay=False), help="Read format, sizes, checksums from it."
+    ),
+}
+# Fields whose option needs no more than the table of fields says.
+OPTIONS |= {field.name: plain_option(field) for field in WRITABLE_FIELDS if field.name not in (*OPTIONS, "status")}
 
 
 def fields(statuses):
     """An option for each field that a body may have."""
 
     def add(command):
-        for option in reversed((click.option("--status", type=click.Choice(statuses)), *OPTIONS)):
+        for option in reversed((click.option("--status", type=click.Choice(statuses)), *OPTIONS.values())):
             command = option(command)
         return command
 

@@ -5,35 +5,46 @@ import click
 import schemas
 from cli.client import formats, with_client
 from cli.image_tables import how_of, output_options, show_list
-from cli.param_types import Pair, Since, Size
+from cli.param_types import Pair, Since, Size, plain_option
 from listing import parameters
+from storage.fields import FILTER_FIELDS
 
-EQUAL = ("name", "status", "disk_format", "container_format", "owner", "checksum", "min_disk", "min_ram", "protected")
+
+FILTERS = {
+    "search": click.option(
+        "--search", metavar="WORDS", help="Words in names and properties, or the beginning of an id."
+    ),
+    "name": click.option("--name", help="The whole name."),
+    "status": click.option("--status", type=click.Choice(schemas.UPDATE_STATUSES)),
+    "disk_format": click.option("--disk-format", metavar="FORMAT", shell_complete=formats, help="Such as qcow2."),
+    "container_format": click.option(
+        "--container-format", metavar="FORMAT", shell_complete=formats, help="Such as bare."
+    ),
+    "owner": click.option("--owner", metavar="TENANT"),
+    "visibility": click.option("--visibility", type=click.Choice(["public", "private"]), help="Without it, both."),
+    "public": click.option("--public", is_flag=True, help="The same as --visibility public."),
+    "private": click.option("--private", is_flag=True, help="The same as --visibility private."),
+    "size_min": click.option("--size-min", type=Size(), help="Such as 500M, 2G."),
+    "size_max": click.option("--size-max", type=Size(), help="Such as 500M, 2G."),
+    "pairs": click.option(
+        "--property", "-p", "pairs", type=Pair(), multiple=True, metavar="NAME=VALUE", help="Repeatable."
+    ),
+    "checksum": click.option("--checksum", metavar="MD5"),
+    "min_disk": click.option("--min-disk", type=Size(1024**3), help="Exactly so many GB."),
+    "min_ram": click.option("--min-ram", type=Size(1024**2), help="Exactly so many MB."),
+    "protected": click.option("--protected/--unprotected", default=None),
+    "changes_since": click.option(
+        "--changes-since", type=Since(), help="2026-11-24, 2026-11-24T10:00Z, or 2d, 12h ago."
+    ),
+    "deleted": click.option("--deleted", is_flag=True, default=None, help="The deleted ones (admins)."),
+}
+# Fields whose option needs no more than the table of fields says.
+FILTERS |= {field.name: plain_option(field) for field in FILTER_FIELDS if field.name not in FILTERS}
 
 
 def filters(command):
-    """The API's filters, by their names there."""
-    options = (
-        click.option("--search", metavar="WORDS", help="Words in names and properties, or the beginning of an id."),
-        click.option("--name", help="The whole name."),
-        click.option("--status", type=click.Choice(schemas.UPDATE_STATUSES)),
-        click.option("--disk-format", metavar="FORMAT", shell_complete=formats, help="Such as qcow2."),
-        click.option("--container-format", metavar="FORMAT", shell_complete=formats, help="Such as bare."),
-        click.option("--owner", metavar="TENANT"),
-        click.option("--visibility", type=click.Choice(["public", "private"]), help="Without it, both."),
-        click.option("--public", is_flag=True, help="The same as --visibility public."),
-        click.option("--private", is_flag=True, help="The same as --visibility private."),
-        click.option("--size-min", type=Size(), help="Such as 500M, 2G."),
-        click.option("--size-max", type=Size(), help="Such as 500M, 2G."),
-        click.option("--property", "-p", "pairs", type=Pair(), multiple=True, metavar="NAME=VALUE", help="Repeatable."),
-        click.option("--checksum", metavar="MD5"),
-        click.option("--min-disk", type=Size(1024**3), help="Exactly so many GB."),
-        click.option("--min-ram", type=Size(1024**2), help="Exactly so many MB."),
-        click.option("--protected/--unprotected", default=None),
-        click.option("--changes-since", type=Since(), help="2026-11-24, 2026-11-24T10:00Z, or 2d, 12h ago."),
-        click.option("--deleted", is_flag=True, default=None, help="The deleted ones (admins)."),
-    )
-    for option in reversed(options):
+    """Add the options of the API's filters, with their names there."""
+    for option in reversed(FILTERS.values()):
         command = option(command)
     return command
 

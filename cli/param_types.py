@@ -95,3 +95,11 @@ class Pair(click.ParamType):
         if not name or not equals:
             self.fail(f"{value!r} must be NAME=VALUE.", param, ctx)
         return name, text
+
+
+def plain_option(field):
+    """Return the option of an image field, as the table of fields describes it."""
+    name = field.name.replace("_", "-")
+    if field.kind == "flag":
+        return click.option(f"--{name}/--no-{name}", default=None, help=f"{field.label}.")
+    return click.option(f"--{name}", type=Size() if field.kind == "count" else None, help=f"{field.label}.")

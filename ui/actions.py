@@ -9,6 +9,7 @@ from errors import Conflict, Invalid, NotFound, PreconditionFailed, RegistryErro
 from members import Member
 from models import GONE, Image
 from schemas import CREATE_STATUSES, UPDATE_STATUSES, parse_member
+from storage.fields import WRITABLE_FIELDS
 from ui import conflicts, forms, sessions
 from ui.forms import first, read_fields, read_form
 from ui.image import curl_change, image_page, see
@@ -132,6 +133,7 @@ def form_page(values, rows, refusal=None, *, image=None, tag="", base=""):
     return render(
         "form.html",
         200 if refusal is None else refusal.status,
+        fields=WRITABLE_FIELDS,
         values=values,
         rows=[*rows, *[("", "")] * (MORE_ROWS if "more" in g.get("fields", ()) else EMPTY_ROWS)],
         errors=refusal.errors if isinstance(refusal, Invalid) else {},

@@ -9,7 +9,6 @@ from cli.param_types import Pair, Since, Size, plain_option
 from listing import parameters
 from storage.fields import FILTER_FIELDS
 
-
 FILTERS = {
     "search": click.option(
         "--search", metavar="WORDS", help="Words in names and properties, or the beginning of an id."

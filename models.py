@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 from peewee import (
     AutoField,
-    BigIntegerField,
-    BooleanField,
     CharField,
     CompositeKey,
     ForeignKeyField,
@@ -23,7 +21,7 @@ from errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed
 from storage import search_index
 from storage.documents import DELETED, DERIVED, KILLED, NORMAL, PAIRED_FORMATS, documents_of, fits, is_paired, words_of
 from storage.engine import damaged, database, execute, reading, writing
-from storage.fields import COLUMN_FIELDS, LARGEST_SMALL_INTEGER, PUBLIC, SHARED, with_flags
+from storage.fields import COLUMN_FIELDS, PUBLIC, SHARED, column_of, with_flags
 from storage.timestamps import current_time, time_after
 
 GONE = ("deleted", "pending_delete")
@@ -121,7 +119,9 @@ class Image(Table):
             context.require_room("image_property_quota", len(properties), len(before.properties))
             locations = changes.get("locations", before.locations)
             context.require_locations(locations, before.locations)
-            after = Record(changed_row(row, columns_of(changes, row["visibility"])), by_name(properties), locations)
+            after = Record(
+                changed_row(row, columns_of(changes, row["visibility"])), dict(sorted(properties.items())), locations
+            )
             return write_change(before, after, "updated", context)
 
     @classmethod
@@ -138,7 +138,8 @@ class Image(Table):
             before = Record.intact(row)
             if row["deleted"]:
                 return row
-            return write_change(before, before.with_columns({"deleted": True}), "deleted", context)
+            after = before._replace(row=changed_row(row, {"deleted": True}))
+            return write_change(before, after, "deleted", context)
 
     @classmethod
     def restore(cls, image_id, context, tags):
@@ -155,9 +156,8 @@ class Image(Table):
             if not row["deleted"]:
                 return row
             if row["status"] in GONE:
-                is_there = any(status == "active" for *_, status in before.locations)
-                columns["status"] = "active" if is_there else "queued"
-            return write_change(before, before.with_columns(columns), "undeleted", context)
+                columns["status"] = "active" if "active" in [status for *_, status in before.locations] else "queued"
+            return write_change(before, before._replace(row=changed_row(row, columns)), "undeleted", context)
 
     @classmethod
     def history_of(cls, image_id, context):
@@ -166,16 +166,6 @@ class Image(Table):
             row = cls.find(image_id, context)
             context.require_owner(row["owner"])
             return history.entries(row["pk"])
-
-
-def column_of(field):
-    """Return the Peewee column of an image field."""
-    options = {"null": field.is_nullable, "default": field.default}
-    if field.kind == "flag":
-        return BooleanField(**options)
-    if field.kind == "count":
-        return (IntegerField if field.largest == LARGEST_SMALL_INTEGER else BigIntegerField)(**options)
-    return CharField(field.length, unique=field.kind == "image_id", **options)
 
 
 for column_field in COLUMN_FIELDS:
@@ -255,10 +245,6 @@ class Record(NamedTuple):
             raise damaged("The image")
         return record
 
-    def with_columns(self, columns):
-        """Return the record with changed columns, as its next revision."""
-        return self._replace(row=changed_row(self.row, columns))
-
 
 def new_record(values, now):
     """Return the Record of a new image from the values of a body."""
@@ -266,7 +252,7 @@ def new_record(values, now):
     row["id"] = values.get("id") or str(uuid.uuid4())
     if row["deleted"] and row["deleted_at"] is None:
         row["deleted_at"] = row["updated_at"]
-    return Record(row, by_name(values.get("properties", {})), values.get("locations", []))
+    return Record(row, dict(sorted(values.get("properties", {}).items())), values.get("locations", []))
 
 
 def changed_row(row, columns):
@@ -292,14 +278,14 @@ def write(before, after):
     """
     row = after.row | documents_of(*after)
     if before is None:
-        found = execute(INSERT, row).fetchone()
-        if found is None:
+        if (found := execute(INSERT, row).fetchone()) is None:
             raise Conflict("An image with this id exists, or existed, already.")
         row, before = row | {"pk": found[0]}, Record({}, {}, [])
     elif changed := [name for name in COLUMNS if row[name] != before.row[name]]:
         execute(f"UPDATE image SET {', '.join(f'{name} = :{name}' for name in changed)} WHERE pk = :pk", row)
     write_properties(row, before.properties, after.properties)
-    write_locations(row["pk"], before.locations, after.locations)
+    if before.locations != after.locations:
+        write_locations(row["pk"], after.locations)
     search_index.store_words(row["pk"], words_of(row, after.properties))
     return row
 
@@ -316,11 +302,10 @@ def write_properties(row, before, after):
         database.connection().executemany("DELETE FROM property WHERE image_id = ? AND name = ?", removed)
 
 
-def write_locations(pk, before, after):
-    if before != after:
-        execute("DELETE FROM location WHERE image_id = ?", (pk,))
-        rows = [(pk, position, *entry) for position, entry in enumerate(after)]
-        database.connection().executemany(STORE_LOCATION, rows)
+def write_locations(pk, locations):
+    execute("DELETE FROM location WHERE image_id = ?", (pk,))
+    rows = [(pk, position, *entry) for position, entry in enumerate(locations)]
+    database.connection().executemany(STORE_LOCATION, rows)
 
 
 def columns_of(values, visibility=SHARED):
@@ -329,11 +314,6 @@ def columns_of(values, visibility=SHARED):
     if "is_public" in values and values["is_public"] != (visibility == PUBLIC):
         columns["visibility"] = PUBLIC if values["is_public"] else SHARED
     return columns
-
-
-def by_name(properties):
-    """Return properties in the order of their names, which is the table's."""
-    return {name: properties[name] for name in sorted(properties)}
 
 
 def new_nonce():

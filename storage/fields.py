@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+from peewee import BigIntegerField, BooleanField, CharField, IntegerField
+
 LARGEST_INTEGER = 2**63 - 1
 LARGEST_SMALL_INTEGER = 2**31 - 1
 VISIBILITIES = ("public", "private", "shared", "community")
@@ -71,3 +73,13 @@ FLAG_COLUMNS = names_of(field for field in COLUMN_FIELDS if field.kind == "flag"
 def with_flags(row):
     """Return a row as the database driver has it, with its flags as booleans."""
     return row | {name: bool(row[name]) for name in FLAG_COLUMNS}
+
+
+def column_of(field):
+    """Return the Peewee column of an image field."""
+    options = {"null": field.is_nullable, "default": field.default}
+    if field.kind == "flag":
+        return BooleanField(**options)
+    if field.kind == "count":
+        return (IntegerField if field.largest == LARGEST_SMALL_INTEGER else BigIntegerField)(**options)
+    return CharField(field.length, unique=field.kind == "image_id", **options)

@@ -112,7 +112,7 @@ class Image(Table):
                 raise Invalid({"id": ["Must be the image's own id, or left out."]})
             require_pair(row | changes)
             if from_state not in (None, row["status"]):
-                raise Conflict(f"The image's status is {row['status']}, not from_state.")
+                raise Conflict(f"The image's status is {row['status']}, which is not the from_state of the request.")
             require_match(row, tags)
             before = Record.intact(row)
             properties = ({} if purges_properties else before.properties) | changes.get("properties", {})

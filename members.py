@@ -16,6 +16,8 @@ STORE = """INSERT INTO member (image_id, member, can_share, digest) VALUES (?, ?
 
 
 class Member(Table):
+    """A tenant that an image is shared with."""
+
     image = ForeignKeyField(Image, on_delete="CASCADE")
     member = CharField(255)
     can_share = BooleanField(default=False)

@@ -173,6 +173,8 @@ for column_field in COLUMN_FIELDS:
 
 
 class Property(Table):
+    """A property of an image."""
+
     image = ForeignKeyField(Image, on_delete="CASCADE")
     name = CharField(255)
     value = TextField(null=True)
@@ -184,6 +186,8 @@ class Property(Table):
 
 
 class Location(Table):
+    """A location of an image."""
+
     image = ForeignKeyField(Image, on_delete="CASCADE")
     position = IntegerField()
     url = TextField()

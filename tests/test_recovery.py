@@ -630,7 +630,8 @@ def test_purge_goes_in_small_transactions_over_many_images(run, client, database
 
     assert rows_of(database_path, "SELECT count(*), sum(deleted) FROM image") == [(500, 0)]
     transactions = "\n".join(statements).split("BEGIN")[1:]
-    removed = [re.findall(r'^DELETE FROM "image" .*"pk" IN \(([\d, ]+)\)', text, re.MULTILINE) for text in transactions]
+    # The trace repeats a statement for each trigger that it runs.
+    removed = [set(re.findall(r'^DELETE FROM "image" .*"pk" IN \(([\d, ]+)\)', text, re.M)) for text in transactions]
     assert [len(pks.split(", ")) for found in removed for pks in found] == [purge.AT_ONCE] * 5
     assert max(map(len, removed)) == 1
 

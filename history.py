@@ -53,7 +53,11 @@ def note(pk, at, action, context, changes):
 def entries(pk):
     """Return the entries as the API shows them, newest first. Raises DatabaseUnavailable for a wrong checksum."""
     found = Change.select().where(Change.image_id == pk).order_by(Change.number.desc())
-    return [render_entry(entry) for entry in found.dicts()]
+    try:
+        rows = list(found.dicts())
+    except ValueError as error:  # of bytes that are not text, or text that is not a number
+        raise damaged("The image's history") from error
+    return [render_entry(row) for row in rows]
 
 
 def render_entry(entry):

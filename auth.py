@@ -10,12 +10,20 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from errors import Forbidden, NotFound, Unauthorized
+from errors import Forbidden, Invalid, NotFound, QuotaExceeded, Unauthorized
 from storage import engine, timestamps
 from storage.documents import TOKEN_COLUMNS, token_digest
 
+UNLIMITED = -1
+# Option of a quota → the counted things, for messages.
+COUNTED = {
+    "image_property_quota": "properties of an image",
+    "image_member_quota": "members of an image",
+    "image_location_quota": "locations of an image",
+    "user_image_quota": "images of a tenant",
+}
 LONGEST_TENANT = 255
 TOKEN = re.compile("registry_[A-Za-z0-9_-]{43}")
 # The last use is written at most so often, and is so exact.
@@ -35,13 +43,15 @@ class Context:
     """The caller of one request.
 
     ``tenant`` is the id of the caller's project, the owner of what it registers; None for an admin
-    without one, a user without one, and anonymous callers (``is_authenticated`` false).
+    without one, a user without one, and anonymous callers (``is_authenticated`` false). ``limits`` is the section
+    [api] of the settings: quotas, location schemes, length of the history.
     """
 
     tenant: str | None = None
     is_admin: bool = False
     is_authenticated: bool = True
     is_read_only: bool = False
+    limits: Any = None
 
     def is_owner_of(self, owner: str | None) -> bool:
         """Whether it may do what an image's owner may; admins may, and a null owner is nobody."""
@@ -70,6 +80,30 @@ class Context:
         """Raises Forbidden for who comes with a token that may only read."""
         if self.is_read_only:
             raise Forbidden("This token may only read.")
+
+    def quota(self, name: str) -> int:
+        """Return a quota of [api] as it applies to the caller, or UNLIMITED."""
+        quota = UNLIMITED if self.is_admin else getattr(self.limits, name)
+        return UNLIMITED if name == "user_image_quota" and quota == 0 else quota
+
+    def require_room(self, name: str, attempted: int, present: int = 0) -> None:
+        """Raise QuotaExceeded for more than the quota, unless as many are present already."""
+        quota = self.quota(name)
+        if quota != UNLIMITED and attempted > max(quota, present):
+            detail = f"[api] {name} allows {quota} {COUNTED[name]}; with this there would be {attempted}."
+            raise QuotaExceeded(detail)
+
+    def require_locations(self, locations: list, present: list | tuple = ()) -> None:
+        """Raise QuotaExceeded for too many [(url, …)], Invalid for new ones whose scheme is not allowed.
+
+        The message leaves the URL out: it can carry credentials.
+        """
+        self.require_room("image_location_quota", len(locations), len(present))
+        added = {url for url, *_ in locations} - {url for url, *_ in present}
+        schemes = {url.partition(":")[0].lower() for url in added}
+        if not self.is_admin and not schemes <= set(self.limits.location_schemes):
+            allowed = ", ".join(self.limits.location_schemes)
+            raise Invalid({"location": [f"Must be a URL of one of the schemes {allowed}."]})
 
 
 ADMIN = Context(is_admin=True)

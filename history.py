@@ -1,29 +1,45 @@
-"""What was changed of an image, when and by whom: its newest changes, as far as [api] image_history_limit goes."""
+"""Change log of each image: its newest changes, up to [api] image_history_limit."""
 
 import orjson
+from peewee import SQL, CharField, CompositeKey, IntegerField, Model, TextField, fn
 
-from storage.documents import CHANGE_COLUMNS, change_digest, fits
-from storage.engine import damaged, execute
+from storage.documents import change_digest, fits
+from storage.engine import damaged, database, execute
+from storage.fields import HISTORY_FIELDS
 
-FIELDS = (
-    *("name", "status", "disk_format", "container_format", "size", "virtual_size", "checksum", "min_disk", "min_ram"),
-    *("owner", "visibility", "protected"),
-)
 LONGEST_TEXT = 255
 MOST_CHANGES = 200
+# SQL as text serves POST and PUT: Peewee's builder takes 160 µs for each of these, SQLite 4 µs.
 LAST = "SELECT coalesce(max(number), 0) FROM change WHERE image_id = ?"
 INSERT = """INSERT INTO change (image_id, number, at, action, tenant, is_admin, changes, digest)
     VALUES (:image_id, :number, :at, :action, :tenant, :is_admin, :changes, :digest)"""
-FORGET = "DELETE FROM change WHERE image_id = ? AND number <= ?"
-LIST = """SELECT image_id, number, at, action, tenant, is_admin, changes, digest FROM change
-    WHERE image_id = ? ORDER BY number DESC"""
 
 
-def note(pk, at, action, context, changes, limit):
-    """Keep an entry, and of the image's no more than ``limit``, within the transaction of the change itself.
+class Change(Model):
+    """An entry of an image's history."""
 
-    ``action`` is one of created, updated, deleted, undeleted, shared, unshared; ``changes`` are of ``differences``.
+    # A plain column: the table of images is declared above this module.
+    image_id = IntegerField(constraints=[SQL("REFERENCES image (pk) ON DELETE CASCADE")])
+    number = IntegerField()
+    at = CharField(26)
+    action = CharField(9)  # created, updated, deleted, undeleted, shared, unshared
+    tenant = CharField(255, null=True)
+    is_admin = IntegerField()
+    changes = TextField()  # a JSON array
+    digest = IntegerField()  # see ``documents.change_digest``
+
+    class Meta:
+        database = database
+        primary_key = CompositeKey("image_id", "number")
+        without_rowid = True
+
+
+def note(pk, at, action, context, changes):
+    """Store an entry, and delete those beyond the limit, in the transaction of the change itself.
+
+    ``changes`` are of ``differences``.
     """
+    limit = context.limits.image_history_limit
     if not limit:
         return
     number = 1 if action == "created" else execute(LAST, (pk,)).fetchone()[0] + 1
@@ -31,18 +47,21 @@ def note(pk, at, action, context, changes, limit):
     entry |= {"is_admin": int(context.is_admin), "changes": orjson.dumps(changes[:MOST_CHANGES]).decode()}
     execute(INSERT, entry | {"digest": change_digest(entry)})
     if number > limit:
-        execute(FORGET, (pk, number - limit))
+        Change.delete().where((Change.image_id == pk) & (Change.number <= number - limit)).execute()
 
 
 def entries(pk):
-    """[dict] as the API shows them, the newest first. Raises DatabaseUnavailable where one does not fit its digest."""
-    return [shown(values) for values in execute(LIST, (pk,))]
+    """Return the entries as the API shows them, newest first. Raises DatabaseUnavailable for a wrong checksum."""
+    found = Change.select().where(Change.image_id == pk).order_by(Change.number.desc())
+    try:
+        rows = list(found.dicts())
+    except ValueError as error:  # of bytes that are not text, or text that is not a number
+        raise damaged("The image's history") from error
+    return [render_entry(row) for row in rows]
 
 
-def shown(values):
-    *columns, digest = values
-    entry = dict(zip(CHANGE_COLUMNS, columns, strict=True))
-    if not fits(digest, change_digest, entry):
+def render_entry(entry):
+    if not fits(entry["digest"], change_digest, entry):
         raise damaged("The image's history")
     return {
         "at": entry["at"],
@@ -52,26 +71,33 @@ def shown(values):
     }
 
 
-def differences(before, after, parts_before, parts_after):
-    """[{"field", "from", "to"}] of what differs between two rows and their models.Parts; properties have a "name" too.
+def renew_checksums(pk):
+    """Give the entries of an image new checksums, and delete those that are not JSON; within a transaction."""
+    Change.delete().where((Change.image_id == pk) & (fn.json_valid(Change.changes) == 0)).execute()
+    for entry in Change.select().where(Change.image_id == pk).dicts():
+        changed = Change.update(digest=change_digest(entry))
+        changed.where((Change.image_id == pk) & (Change.number == entry["number"])).execute()
 
-    A property that was not there has no "from", one that is not there any more no "to". Of locations it is said only
-    that they changed: they can carry credentials.
+
+def differences(before, after):
+    """Return [{"field", "from", "to"}] of what differs between two models.Record; properties have a "name" too.
+
+    A new property has no "from", a removed one no "to". Locations are only named, since they can carry credentials.
     """
     changes = [
-        {"field": name, "from": shortened(before[name]), "to": shortened(after[name])}
-        for name in FIELDS
-        if before[name] != after[name]
+        {"field": name, "from": shortened(before.row[name]), "to": shortened(after.row[name])}
+        for name in HISTORY_FIELDS
+        if before.row[name] != after.row[name]
     ]
-    changes += named_differences("property", parts_before.properties, parts_after.properties)
-    return changes if parts_before.locations == parts_after.locations else [*changes, {"field": "locations"}]
+    changes += named_differences("property", before.properties, after.properties)
+    return changes if before.locations == after.locations else [*changes, {"field": "locations"}]
 
 
-def note_sharing(pk, at, context, before, after, limit):
-    """Keep what differs between two {member_id: can_share}."""
+def note_sharing(pk, at, context, before, after):
+    """Store what differs between two {member_id: can_share}."""
     changes = named_differences("member", before, after)
     if changes:
-        note(pk, at, "unshared" if after.keys() < before.keys() else "shared", context, changes, limit)
+        note(pk, at, "unshared" if after.keys() < before.keys() else "shared", context, changes)
 
 
 def named_differences(field, before, after):

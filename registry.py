@@ -66,7 +66,7 @@ def list_images_in_detail():
 def show_image(image_id):
     """Return the record of an image, also as x-image-meta headers."""
     shown = pages.show(image_id, request.context)
-    tag, record = pages.rendered(shown, request.context, request.settings.api)
+    tag, record = pages.rendered(shown, request.context)
     etag = ("ETag", f'"{tag}"')
     if request.if_none_match.contains_weak(tag):
         return no_content(304, [etag])
@@ -78,7 +78,7 @@ def create_image():
     """Register an image."""
     request.context.require_may_create()
     values = request.bodies.parse_create(read_json(), request.context)
-    row = Image.register(values, request.context, request.settings.api)
+    row = Image.register(values, request.context)
     return respond_record(row, [("Location", f"/images/{row['id']}")])
 
 
@@ -89,13 +89,13 @@ def update_image(image_id):
     changes, from_state = request.bodies.parse_update(read_json(), request.context)
     purges = request.headers.get(PURGE_HEADER, "").strip().lower() in ("true", "1", "yes")
     options = {"purges_properties": purges, "from_state": from_state, "tags": matching_tags()}
-    return respond_record(Image.change(image_id, changes, request.context, api=request.settings.api, **options))
+    return respond_record(Image.change(image_id, changes, request.context, **options))
 
 
 @v1.delete("/images/<image_id:image_id>")
 def delete_image(image_id):
     """Mark an image deleted."""
-    return respond_record(Image.remove(image_id, request.context, request.settings.api, matching_tags()))
+    return respond_record(Image.remove(image_id, request.context, matching_tags()))
 
 
 @v1.get("/images/<image_id:image_id>/members")
@@ -111,7 +111,7 @@ def replace_members(image_id):
     """Replace the member list of an image."""
     Member.require_shareable(image_id, request.context)
     memberships = schemas.parse_memberships(read_json())
-    Member.replace_all(image_id, memberships, request.context, request.settings.api)
+    Member.replace_all(image_id, memberships, request.context)
     return no_content()
 
 
@@ -122,7 +122,7 @@ def put_member(image_id, member_id):
     require_readable_path()
     body = read_json(is_required=False)
     member_id, can_share = schemas.parse_member(member_id, body)
-    Member.put(image_id, member_id, can_share, request.context, request.settings.api)
+    Member.put(image_id, member_id, can_share, request.context)
     return no_content()
 
 
@@ -131,7 +131,7 @@ def remove_member(image_id, member_id):
     """Remove a member from an image."""
     Member.require_shareable(image_id, request.context)
     require_readable_path()
-    Member.remove(image_id, member_id, request.context, request.settings.api)
+    Member.remove(image_id, member_id, request.context)
     return no_content()
 
 
@@ -150,7 +150,7 @@ def undelete_image(image_id):
     Image.require_changeable(image_id, request.context)
     request.context.require_admin()
     read_json(is_required=False)
-    return respond_record(Image.restore(image_id, request.context, request.settings.api, matching_tags()))
+    return respond_record(Image.restore(image_id, request.context, matching_tags()))
 
 
 @v1.get("/images/<image_id:image_id>/history")

@@ -1,4 +1,4 @@
-"""What goes over the wire in bodies: vocabularies and value rules."""
+"""Request bodies: marshmallow schemas, vocabularies and value rules."""
 
 import json
 import math
@@ -9,14 +9,13 @@ import orjson
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
 
 from errors import Invalid
+from storage.fields import BODY_FIELDS, LARGEST_INTEGER
 
 CREATE_STATUSES = ("active", "saving", "queued", "killed")
-# glance-api sends the others on update: delayed delete, the end of it, deactivation.
+# Glance sends the other statuses on update: delayed delete, its end, deactivation.
 UPDATE_STATUSES = (*CREATE_STATUSES, "pending_delete", "deleted", "deactivated")
 LOCATION_STATUSES = ("active", "pending_delete", "deleted")
 BOOLEAN_WORDS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
-LARGEST_INTEGER = 2**63 - 1
-LARGEST_SMALL_INTEGER = 2**31 - 1
 LONGEST_TEXT = 255
 LONGEST_URL = 4096
 FIRST_YEAR, LAST_YEAR = 1970, 9998
@@ -32,7 +31,7 @@ UNCLEAN_NAMES = "NUL and halves of surrogate pairs"
 
 
 class JSONFloat(float):
-    """A number with a fraction or an exponent that remembers how it was written: 22.10 is a version."""
+    """A number with a fraction or an exponent that keeps its text: 22.10 is a version."""
 
     def __new__(cls, text):
         number = super().__new__(cls, text)
@@ -43,7 +42,7 @@ class JSONFloat(float):
 
 
 class Value(fields.Field):
-    """A field that says in every refusal what it takes; its ``parse`` raises ValueError to refuse."""
+    """A field whose error messages name the accepted values; ``parse`` raises ValueError for others."""
 
     def __init__(self, parse, expected, **options):
         self.parse = parse
@@ -114,7 +113,7 @@ def image_id(**options):
 
 
 def moment(**options):
-    """Loads into the API's own notation: UTC, six decimals, no offset."""
+    """Return a rule for times, which loads them as the API writes them: UTC, six decimals, no offset."""
 
     def parse(value):
         value = UNESCAPED_OFFSET.sub(r"\1+\2", value.upper()) if isinstance(value, str) else ""
@@ -133,7 +132,7 @@ def moment(**options):
 
 
 def properties(**options):
-    """Loads into a dict of name → text or None."""
+    """Return the rule for properties, which loads {name: text or None}."""
     return Value(parse_properties, "Must be an object of name → value, or a list of {name, value}.", **options)
 
 
@@ -166,7 +165,7 @@ def property_text(entry):
     return entry.text if isinstance(entry, JSONFloat) else json.dumps(entry)
 
 
-# The ways to write an image's locations; of those in a body, the first counts.
+# The shapes of locations in a body; the first one present counts.
 URL_RULE = f"a URL with a scheme, of at most {LONGEST_URL} characters"
 LOCATION_SHAPES = {
     "location_data": "Must be a list of {url, metadata, status}.",
@@ -176,7 +175,7 @@ LOCATION_SHAPES = {
 
 
 def locations(shape):
-    """Loads into [(url, metadata as JSON text, status)], whatever its shape."""
+    """Return the rule for a shape of locations, which loads [(url, metadata as JSON text, status)]."""
 
     def parse(value):
         if shape == "location":
@@ -213,16 +212,16 @@ def location_url(value):
 
 
 def is_clean(value):
-    """Whether a text can be stored and sent: no NUL, no half of a surrogate pair."""
+    """Return whether a text has no NUL and no half of a surrogate pair, which cannot be stored or sent."""
     return not UNCLEAN.search(value)
 
 
 def metadata_text(value):
-    """Compact JSON of an object; raises ValueError where something within cannot be kept, or read again."""
+    """Return the compact JSON of an object. Raises ValueError for values that cannot be stored or read again."""
     if not isinstance(value, dict) or not all(map(is_clean, texts_within(value))):
         raise ValueError
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    orjson.loads(text)  # which knows no whole number beyond the range of a double, and json does
+    orjson.loads(text)  # raises for integers beyond the range of a double, which json accepts
     return text
 
 
@@ -235,7 +234,7 @@ def texts_within(value):
 
 
 def canonical_uuid(value):
-    """The lower-case hyphenated form of a uuid in any spelling, or None."""
+    """Return the lower-case hyphenated form of a uuid in any spelling, or None."""
     if not isinstance(value, str) or not UUID.fullmatch(value):
         return None
     digits = value.replace("-", "").lower()
@@ -243,7 +242,7 @@ def canonical_uuid(value):
 
 
 class ImageBodies:
-    """The bodies of POST and PUT /images, by the vocabularies of ``[api]``; an import takes more statuses."""
+    """Parser of the bodies of POST and PUT /images, with the vocabularies of ``[api]``; imports take more statuses."""
 
     def __init__(self, api, create_statuses=CREATE_STATUSES):
         required = {"required": api.strict_create}
@@ -252,9 +251,9 @@ class ImageBodies:
         self.on_update = image_schema(api, UPDATE_STATUSES, {}, nullable)
 
     def parse_create(self, body, context):
-        """Values of a new image by column, with ``properties`` and ``locations``. Raises Invalid.
+        """Return the values of a new image, with ``properties`` and ``locations``. Raises Invalid.
 
-        What is null counts as missing, but for a status: the reference refuses that too.
+        A null value counts as missing, except for a status: the reference refuses that too.
         """
         image = {name: value for name, value in require_object(body, "image").items() if value is not None}
         image |= {"status": body["image"]["status"]} if "status" in body["image"] else {}
@@ -262,7 +261,7 @@ class ImageBodies:
         return {"status": "active"} | load_image(self.on_create, image, ignored)
 
     def parse_update(self, body, context):
-        """(the values that change, by column; from_state or None). Raises Invalid."""
+        """Return (changed values, from_state or None). Raises Invalid."""
         image = require_object(body, "image")
         from_state = body.get("from_state")
         if from_state is not None and not isinstance(from_state, str):
@@ -274,28 +273,25 @@ class ImageBodies:
 
 
 def image_schema(api, statuses, status_options, format_options):
-    schema = Schema.from_dict(
-        {
-            "id": image_id(),
-            "name": text(allow_none=True),
-            "status": word(statuses, "Invalid image status: must be", **status_options),
-            "disk_format": word(api.disk_formats, **format_options),
-            "container_format": word(api.container_formats, **format_options),
-            "size": count(allow_none=True),
-            "virtual_size": count(allow_none=True),
-            "checksum": text(32, allow_none=True),
-            "min_disk": count(LARGEST_SMALL_INTEGER),
-            "min_ram": count(LARGEST_SMALL_INTEGER),
-            "owner": text(allow_none=True),
-            "is_public": flag(),
-            "protected": flag(),
-            "properties": properties(),
-            **{shape: locations(shape) for shape in LOCATION_SHAPES},
-            "created_at": moment(),
-            "updated_at": moment(),
-        }
-    )
-    return schema(unknown=EXCLUDE)
+    """Return the schema of an image in a body."""
+    words = {
+        "status": word(statuses, "Invalid image status: must be", **status_options),
+        "disk_format": word(api.disk_formats, **format_options),
+        "container_format": word(api.container_formats, **format_options),
+    }
+    values = {field.name: words.get(field.name) or value_of(field) for field in BODY_FIELDS}
+    others = {"properties": properties(), **{shape: locations(shape) for shape in LOCATION_SHAPES}}
+    return Schema.from_dict(values | others)(unknown=EXCLUDE)
+
+
+def value_of(field):
+    """Return the rule for values of an image field."""
+    options = {"allow_none": field.is_nullable}
+    if field.kind == "text":
+        return text(field.length, **options)
+    if field.kind == "count":
+        return count(field.largest, **options)
+    return {"image_id": image_id, "flag": flag, "moment": moment}[field.kind](**options)
 
 
 def load_image(schema, image, ignored):
@@ -320,7 +316,7 @@ MEMBER = Schema.from_dict({"member_id": text(shortest=1, required=True), "can_sh
 
 
 def parse_memberships(body):
-    """{member_id: can_share, None where it is omitted}. Raises Invalid."""
+    """Return {member_id: can_share, or None if it is omitted}. Raises Invalid."""
     if not isinstance(body.get("memberships"), list):
         raise Invalid({"memberships": ["Must be a list of {member_id, can_share}."]})
     memberships = {}
@@ -333,7 +329,7 @@ def parse_memberships(body):
 
 
 def load_entry(schema, entry, field, number):
-    """One object of a list. Raises Invalid, naming its place in the list."""
+    """Load one object of a list. Raises Invalid that names its place in the list."""
     if not isinstance(entry, dict):
         raise Invalid({field: [f"{number}: Must be an object {{{', '.join(schema.fields)}}}."]})
     try:
@@ -343,7 +339,7 @@ def load_entry(schema, entry, field, number):
 
 
 def parse_member(member_id, body):
-    """(member_id, can_share or None); ``body`` is None where there was none. Raises Invalid."""
+    """Return (member_id, can_share or None) of a body, or of None without one. Raises Invalid."""
     entry = {} if body is None else require_object(body, "member")
     return member_id, load(MEMBER, {**entry, "member_id": member_id}).get("can_share")
 
@@ -362,7 +358,7 @@ def load(schema, values):
 
 
 def sentences(messages, place=""):
-    """{"0": {"url": ["Must be a URL."]}} → "0.url: Must be a URL." """
+    """Yield sentences of nested messages: {"0": {"url": ["Must be a URL."]}} gives "0.url: Must be a URL."."""
     if isinstance(messages, list):
         yield from (f"{place}: {text}" if place else text for text in messages)
         return

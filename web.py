@@ -6,6 +6,7 @@ import re
 import time
 import uuid
 from contextlib import suppress
+from dataclasses import replace
 from http import HTTPStatus
 from itertools import accumulate
 
@@ -18,7 +19,7 @@ import schemas
 from auth import ANONYMOUS, identify
 from errors import Invalid, RequestTimeout, TooLarge, UnsupportedMediaType
 from security import SAFE_HEADERS, RequestGuard
-from storage.documents import DOCUMENT_FIELDS
+from storage.fields import DOCUMENT_FIELDS
 
 # Up to this much of a refused body is read, so that its sender gets the response; then the connection closes.
 DRAINED_BYTES = 8 * 1024 * 1024
@@ -140,7 +141,8 @@ def admit_request():
     if application.request_guard.is_preflight(environ):
         return no_content()
     if current.method != "OPTIONS":
-        current.context = application.identifiers.get(blueprint, application.identify)(current)
+        context = application.identifiers.get(blueprint, application.identify)(current)
+        current.context = replace(context, limits=application.settings.api)
     return None
 
 

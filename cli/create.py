@@ -14,44 +14,52 @@ from cli.completion import formats, image_argument
 from cli.image_format import IMAGE, NONE, SKIPPED
 from cli.image_tables import how_of, output_options, told
 from cli.inspection import inspect_file
-from cli.param_types import Pair, Size, cleaned
+from cli.param_types import Pair, Size, cleaned, plain_option
 from cli.progress import progress_bar
 from cli.runtime import USAGE, Failure
 from formatting import file_url
+from storage.fields import WRITABLE_FIELDS, names_of
 
-FIELDS = (
-    *("name", "status", "disk_format", "container_format", "size", "virtual_size", "checksum", "min_disk", "min_ram"),
-    *("owner", "is_public", "protected", "location"),
-)
+FIELDS = (*names_of(WRITABLE_FIELDS), "location")
 OPTION_OF = {name: f"--{name.replace('_', '-')}" for name in (*FIELDS, "id")} | {"properties": "--property"}
 CLEARABLE = ("name", "size", "virtual_size", "checksum", "owner", "location")
 # A file of another format may be registered as one of these: its bytes are stored as they are.
 OVERRIDABLE_FORMATS = ("raw", "iso")
-OPTIONS = (
-    click.option("--name", help="Display name."),
-    click.option("--disk-format", metavar="FORMAT", shell_complete=formats, help="Such as qcow2, raw, iso."),
-    click.option("--container-format", metavar="FORMAT", shell_complete=formats, help="Such as bare, ovf."),
-    click.option("--size", type=Size(), help="Size of the file: bytes, or 2G, 700MB."),
-    click.option("--virtual-size", type=Size(), help="Size of the disk in a machine: bytes, or 20G."),
-    click.option("--checksum", metavar="MD5"),
-    click.option("--min-disk", type=Size(1024**3), help="Minimum disk of a machine: GB, or 20G."),
-    click.option("--min-ram", type=Size(1024**2), help="Minimum memory of a machine: MB, or 2G."),
-    click.option("--owner", metavar="TENANT", help="Owner; only admins may set it."),
-    click.option("--public/--private", "is_public", default=None, help="Visible to all, or to owner and members."),
-    click.option("--protected/--unprotected", default=None, help="Protect against deletion."),
-    click.option("--location", metavar="URL", help="URL of its file: file:///srv/debian.qcow2, https://…"),
-    click.option("--property", "-p", "pairs", type=Pair(), multiple=True, metavar="NAME=VALUE", help="Repeatable."),
-    click.option(
+OPTIONS = {
+    "name": click.option("--name", help="Display name."),
+    "disk_format": click.option(
+        "--disk-format", metavar="FORMAT", shell_complete=formats, help="Such as qcow2, raw, iso."
+    ),
+    "container_format": click.option(
+        "--container-format", metavar="FORMAT", shell_complete=formats, help="Such as bare, ovf."
+    ),
+    "size": click.option("--size", type=Size(), help="Size of the file: bytes, or 2G, 700MB."),
+    "virtual_size": click.option("--virtual-size", type=Size(), help="Size of the disk in a machine: bytes, or 20G."),
+    "checksum": click.option("--checksum", metavar="MD5"),
+    "min_disk": click.option("--min-disk", type=Size(1024**3), help="Minimum disk of a machine: GB, or 20G."),
+    "min_ram": click.option("--min-ram", type=Size(1024**2), help="Minimum memory of a machine: MB, or 2G."),
+    "owner": click.option("--owner", metavar="TENANT", help="Owner; only admins may set it."),
+    "is_public": click.option(
+        "--public/--private", "is_public", default=None, help="Visible to all, or to owner and members."
+    ),
+    "protected": click.option("--protected/--unprotected", default=None, help="Protect against deletion."),
+    "location": click.option("--location", metavar="URL", help="URL of its file: file:///srv/debian.qcow2, https://…"),
+    "pairs": click.option(
+        "--property", "-p", "pairs", type=Pair(), multiple=True, metavar="NAME=VALUE", help="Repeatable."
+    ),
+    "file": click.option(
         "--file", type=click.Path(exists=True, dir_okay=False), help="Take format, sizes and checksums from this file."
     ),
-)
+}
+# Fields whose option needs no more than the table of fields says.
+OPTIONS |= {field.name: plain_option(field) for field in WRITABLE_FIELDS if field.name not in (*OPTIONS, "status")}
 
 
 def fields(statuses):
     """Add an option for each field of a request body."""
 
     def add(command):
-        for option in reversed((click.option("--status", type=click.Choice(statuses)), *OPTIONS)):
+        for option in reversed((click.option("--status", type=click.Choice(statuses)), *OPTIONS.values())):
             command = option(command)
         return command
 

@@ -1,36 +1,36 @@
-"""``export``: all images into a file of records, as they stood at one moment."""
+"""``export``: write all images to a file of records, from one snapshot."""
 
 import sys
 
 import click
 from flask import current_app
 
-import models
 from cli import record_files
 from cli.progress import progress_bar
 from cli.record_lines import line_of
 from cli.runtime import prepare, with_application
 from storage import engine
+from storage.documents import DELETED, KILLED, NORMAL, PRIVATE
 
 SHOWN_EVERY = 2000
-SHELVES = (models.NORMAL, models.KILLED, models.DELETED)
-# Each shelf comes in order from its index, and SQLite merges them: no row waits for another to be sorted.
-SELECT_SHELF = """SELECT document, location_document, visibility,
+# The index yields each list partition in order, and SQLite merges them without a sort.
+PARTITIONS = [state + offset for state in (NORMAL, KILLED, DELETED) for offset in (0, PRIVATE)]
+SELECT_PARTITION = """SELECT document, location_document, visibility,
     (SELECT json_group_array(json_array(member, can_share))
      FROM (SELECT member, can_share FROM member WHERE image_id = pk ORDER BY member)) AS members, created_at, id
     FROM image WHERE shelf = {}"""
-SELECT = " UNION ALL ".join(SELECT_SHELF.format(shelf) for state in SHELVES for shelf in (state, state + 1))
+SELECT = " UNION ALL ".join(SELECT_PARTITION.format(partition) for partition in PARTITIONS)
 
 
 @click.command("export")
 @click.argument("file")
-@click.option("--force", is_flag=True, help="Replace FILE where it exists.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @with_application
 def export_images(file, force):
     """Write all images, deleted ones too, to FILE: JSON, one record a line, oldest first.
 
-    A name that ends in .gz or .zst is compressed; - is standard output. Others may write meanwhile: what they
-    change is not in it.
+    A file whose name ends in .gz or .zst is compressed; - is standard output. Other processes can write meanwhile:
+    the export is one snapshot, without their changes.
 
     \b
     Example:

@@ -10,15 +10,13 @@ import formatting
 from cli import output
 from cli.param_types import cleaned
 from formatting import redact_url
+from storage.fields import COLUMN_FIELDS, names_of
 
 TITLES = ("ID", "NAME", "STATUS", "FORMAT", "SIZE", "VISIBILITY", "OWNER", "CREATED")
 DROPPED = ("OWNER", "CREATED", "FORMAT", "VISIBILITY", "SIZE", "STATUS")
 # Columns in a pipe; their order is stable for scripts.
 PLAIN = ("id", "name", "status", "disk_format", "container_format", "size", "visibility", "owner", "created_at")
-FIELDS = (
-    *("id", "name", "status", "disk_format", "container_format", "size", "virtual_size", "checksum", "min_disk"),
-    *("min_ram", "owner", "visibility", "protected", "created_at", "updated_at", "deleted", "deleted_at", "location"),
-)
+FIELDS = (*names_of(COLUMN_FIELDS), "location")
 SHORT_ID = 8
 BYTES = ("size", "virtual_size")
 TIMES = ("created_at", "updated_at", "deleted_at")

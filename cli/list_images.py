@@ -6,37 +6,43 @@ import schemas
 from cli.client import with_client
 from cli.completion import formats
 from cli.image_tables import how_of, output_options, show_list
-from cli.param_types import Pair, Since, Size
+from cli.param_types import Pair, Since, Size, plain_option
 from listing import parameters
+from storage.fields import FILTER_FIELDS
 
-EQUAL = ("name", "status", "disk_format", "container_format", "owner", "checksum", "min_disk", "min_ram", "protected")
+FILTERS = {
+    "search": click.option("--search", metavar="WORDS", help="Words in names and properties, or an id prefix."),
+    "name": click.option("--name", help="Exact name."),
+    "status": click.option("--status", type=click.Choice(schemas.UPDATE_STATUSES)),
+    "disk_format": click.option("--disk-format", metavar="FORMAT", shell_complete=formats, help="Such as qcow2."),
+    "container_format": click.option(
+        "--container-format", metavar="FORMAT", shell_complete=formats, help="Such as bare."
+    ),
+    "owner": click.option("--owner", metavar="TENANT"),
+    "visibility": click.option("--visibility", type=click.Choice(["public", "private"]), help="Default: both."),
+    "public": click.option("--public", is_flag=True, help="Short for --visibility public."),
+    "private": click.option("--private", is_flag=True, help="Short for --visibility private."),
+    "size_min": click.option("--size-min", type=Size(), help="Such as 500M, 2G."),
+    "size_max": click.option("--size-max", type=Size(), help="Such as 500M, 2G."),
+    "pairs": click.option(
+        "--property", "-p", "pairs", type=Pair(), multiple=True, metavar="NAME=VALUE", help="Repeatable."
+    ),
+    "checksum": click.option("--checksum", metavar="MD5"),
+    "min_disk": click.option("--min-disk", type=Size(1024**3), help="Exact value, in GB."),
+    "min_ram": click.option("--min-ram", type=Size(1024**2), help="Exact value, in MB."),
+    "protected": click.option("--protected/--unprotected", default=None),
+    "changes_since": click.option(
+        "--changes-since", type=Since(), help="Changed since 2026-11-24, 2026-11-24T10:00Z, or 2d, 12h ago."
+    ),
+    "deleted": click.option("--deleted", is_flag=True, default=None, help="Only deleted images (admins only)."),
+}
+# Fields whose option needs no more than the table of fields says.
+FILTERS |= {field.name: plain_option(field) for field in FILTER_FIELDS if field.name not in FILTERS}
 
 
 def filters(command):
-    """Add an option for each filter of the API."""
-    options = (
-        click.option("--search", metavar="WORDS", help="Words in names and properties, or an id prefix."),
-        click.option("--name", help="Exact name."),
-        click.option("--status", type=click.Choice(schemas.UPDATE_STATUSES)),
-        click.option("--disk-format", metavar="FORMAT", shell_complete=formats, help="Such as qcow2."),
-        click.option("--container-format", metavar="FORMAT", shell_complete=formats, help="Such as bare."),
-        click.option("--owner", metavar="TENANT"),
-        click.option("--visibility", type=click.Choice(["public", "private"]), help="Default: both."),
-        click.option("--public", is_flag=True, help="Short for --visibility public."),
-        click.option("--private", is_flag=True, help="Short for --visibility private."),
-        click.option("--size-min", type=Size(), help="Such as 500M, 2G."),
-        click.option("--size-max", type=Size(), help="Such as 500M, 2G."),
-        click.option("--property", "-p", "pairs", type=Pair(), multiple=True, metavar="NAME=VALUE", help="Repeatable."),
-        click.option("--checksum", metavar="MD5"),
-        click.option("--min-disk", type=Size(1024**3), help="Exact value, in GB."),
-        click.option("--min-ram", type=Size(1024**2), help="Exact value, in MB."),
-        click.option("--protected/--unprotected", default=None),
-        click.option(
-            "--changes-since", type=Since(), help="Changed since 2026-11-24, 2026-11-24T10:00Z, or 2d, 12h ago."
-        ),
-        click.option("--deleted", is_flag=True, default=None, help="Only deleted images (admins only)."),
-    )
-    for option in reversed(options):
+    """Add the options of the API's filters, with their names there."""
+    for option in reversed(FILTERS.values()):
         command = option(command)
     return command
 

@@ -7,7 +7,8 @@ from decimal import Decimal
 import click
 from marshmallow import ValidationError
 
-from schemas import LARGEST_INTEGER, LARGEST_SMALL_INTEGER, moment
+from schemas import moment
+from storage.fields import LARGEST_INTEGER, LARGEST_SMALL_INTEGER
 
 # Joiners belong to letters and emoji; other unprintable characters can control a terminal.
 JOINERS = "\u200c\u200d"
@@ -96,3 +97,11 @@ class Pair(click.ParamType):
         if not name or not equals:
             self.fail(f"{value!r} is not of the form NAME=VALUE.", param, ctx)
         return name, text
+
+
+def plain_option(field):
+    """Return the option of an image field, as the table of fields describes it."""
+    name = field.name.replace("_", "-")
+    if field.kind == "flag":
+        return click.option(f"--{name}/--no-{name}", default=None, help=f"{field.label}.")
+    return click.option(f"--{name}", type=Size() if field.kind == "count" else None, help=f"{field.label}.")

@@ -1,4 +1,4 @@
-"""``purge``: deleted images removed for good."""
+"""``purge``: remove deleted images for good."""
 
 import sys
 import time
@@ -6,29 +6,28 @@ import time
 import click
 from flask import current_app
 
-import models
 from cli.param_types import Duration
 from cli.progress import progress_bar
 from cli.runtime import prepare, with_application
 from formatting import format_count
+from models import Image
 from storage import engine, timestamps
+from storage.documents import DELETED
 
 AT_ONCE = 200
-# The end of what was looked at: so a batch is found without looking again at those that stay.
-FIND = """SELECT pk, created_at, id FROM image
-    WHERE shelf = ? AND (created_at, id) > (?, ?) AND +deleted_at < ? ORDER BY created_at, id LIMIT ?"""
-SHELVES = (models.DELETED, models.DELETED + 1)
 
 
 @click.command("purge")
-@click.option("--older-than", required=True, type=Duration(), metavar="TIME", help="Such as 30d, 12h, 2w.")
-@click.option("--dry-run", is_flag=True, help="Only say how many.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--older-than", required=True, type=Duration(), metavar="TIME", help="Deleted before this time: 30d, 12h, 2w."
+)
+@click.option("--dry-run", is_flag=True, help="Only print their number.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @with_application
 def purge_images(older_than, dry_run, yes):
-    """Remove for good the images that were deleted so long ago, with properties, locations and members.
+    """Remove for good the images that were deleted long ago, with their properties, locations and members.
 
-    Their ids are free again. Servers read and write meanwhile.
+    Their ids can be used again. Servers can read and write meanwhile.
 
     \b
     Example:
@@ -37,43 +36,42 @@ def purge_images(older_than, dry_run, yes):
     """
     prepare(current_app.settings.database)
     before = timestamps.time_before(older_than)
-    with engine.reading():
-        count = engine.execute(
-            "SELECT count(*) FROM image WHERE shelf IN (?, ?) AND deleted_at < ?", (*SHELVES, before)
-        ).fetchone()[0]
+    pks = find_deleted(before)
+    count = len(pks)
     click.echo(f"{format_count(count, 'image')} {'was' if count == 1 else 'were'} deleted before {before}", err=True)
     if dry_run or not count:
         return
     require_consent(yes)
-    click.echo(f"purged {purge(before, count)}", err=True)
+    click.echo(f"purged {purge(pks, before)}", err=True)
 
 
 def require_consent(yes):
+    """Ask for consent on a terminal. Raises ClickException elsewhere."""
     if yes:
         return
     if not sys.stdin.isatty():
-        raise click.ClickException("Nobody can be asked here: --yes removes them for good.")
+        raise click.ClickException("Without a terminal nobody can confirm: add --yes to remove them for good.")
     click.confirm("Remove them for good?", abort=True, err=True)
 
 
-def purge(before, count):
-    """How many were removed, some at a time."""
+def find_deleted(before):
+    """Return the primary keys of the images that were deleted before a time."""
+    with engine.reading():
+        found = Image.select(Image.pk).where((Image.shelf >= DELETED) & (Image.deleted_at < before))
+        return [pk for (pk,) in found.tuples()]
+
+
+def purge(pks, before):
+    """Remove images in small transactions, unless they were undeleted meanwhile, and return their number."""
     purged = 0
-    with progress_bar("purge", count) as show:
-        for shelf in SHELVES:
-            position = ("", "")
-            while True:
-                started = time.monotonic()
-                with engine.writing():
-                    found = engine.execute(FIND, (shelf, *position, before, AT_ONCE)).fetchall()
-                    engine.database.connection().executemany(
-                        "DELETE FROM image WHERE pk = ?", [(pk,) for pk, *_ in found]
-                    )
-                if not found:
-                    break
-                position = found[-1][1:]
-                purged += len(found)
-                show(min(purged, count), purged)
-                # SQLite's lock is no queue: others get their turn while nobody holds it.
-                time.sleep(time.monotonic() - started)
+    with progress_bar("purge", len(pks)) as show:
+        for start in range(0, len(pks), AT_ONCE):
+            started = time.monotonic()
+            with engine.writing():
+                is_due = Image.pk.in_(pks[start : start + AT_ONCE]) & (Image.deleted_at < before)
+                purged += Image.delete().where(is_due).execute()
+            show(start, purged)
+            # SQLite's lock is no queue: other writers get their turn while nobody holds it.
+            time.sleep(time.monotonic() - started)
+        show(len(pks), purged)
     return purged

@@ -1,4 +1,4 @@
-"""Files of records, by name: plain, gzip, zstd, or a standard stream."""
+"""Files of records: plain, gzip, zstd, or a standard stream, by the name."""
 
 import gzip
 import os
@@ -17,9 +17,9 @@ BUFFER_BYTES = 1024 * 1024
 
 @contextmanager
 def reading(name):
-    """(the lines' binary file, the file beneath it, whose position and size show how far we are).
+    """Yield (binary file of lines, file beneath it, whose position and size give the progress).
 
-    Raises ClickException in one line, also for what breaks while it is read.
+    Raises ClickException of one line, also for errors while the file is read.
     """
     with ExitStack() as opened, told_in_one_line(name):
         beneath = click.get_binary_stream("stdin") if name == STREAM else opened.enter_context(open(name, "rb"))
@@ -29,9 +29,9 @@ def reading(name):
 
 @contextmanager
 def writing(name, database_path, is_forced):
-    """A binary file that takes its place when it is whole, readable by its owner only: locations can carry credentials.
+    """Yield a binary file that takes its place when it is whole.
 
-    Raises ClickException in one line.
+    Only its owner can read it, since locations can carry credentials. Raises ClickException of one line.
     """
     with ExitStack() as opened, told_in_one_line(name):
         if name == STREAM:
@@ -51,7 +51,7 @@ def writing(name, database_path, is_forced):
 
 @contextmanager
 def replacing(path, mode=0o600):
-    """A new file beside ``path``, moved there at the end, or removed after an error; a device is written as it is."""
+    """Yield a new file beside ``path``, and move it there, or remove it after an error; write devices directly."""
     if path.exists() and not path.is_file():
         with path.open("wb") as device:
             yield device
@@ -70,13 +70,13 @@ def replacing(path, mode=0o600):
 
 
 def part_of(path):
-    """A name beside ``path`` for what is to take its place. The process' number would not do: containers repeat it."""
+    """Return a random name beside ``path`` for the file that replaces it; process ids repeat among containers."""
     name = os.fsdecode(os.fsencode(path.name)[:LONGEST_NAME])
     return path.with_name(f".{name}.{secrets.token_hex(4)}.part")
 
 
 def opener_of(name):
-    """What wraps a compressed file, or None."""
+    """Return the function that opens a compressed file by its name, or None."""
     return {".gz": open_gzip, ".zst": open_zstd}.get(Path(name).suffix.lower())
 
 
@@ -90,7 +90,7 @@ def open_zstd(beneath, mode):
 
 
 def zstd():
-    """Python's own from 3.14 on. Imported here, since a server that serves has no use for it."""
+    """Return the zstd module, Python's own from 3.14 on; imported late, since servers do not need it."""
     try:
         from compression import zstd as module
     except ImportError:
@@ -99,7 +99,7 @@ def zstd():
 
 
 def size_of(file):
-    """Bytes, or None for a pipe or a terminal."""
+    """Return a file's size in bytes, or None for a pipe or a terminal."""
     status = os.fstat(file.fileno())
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
@@ -110,12 +110,12 @@ def position_of(file):
 
 @contextmanager
 def told_in_one_line(name):
-    """Raises ClickException for what the file or the database refuses."""
+    """Turn errors of a file or the database into a ClickException of one line."""
     broken = (OSError, EOFError, zlib.error, *((zstd().ZstdError,) if name.lower().endswith(".zst") else ()))
     try:
         yield
     except BrokenPipeError:
-        raise  # whoever read has read enough; click ends quietly
+        raise  # the reader has closed the pipe; click exits quietly
     except broken as error:
         cause = getattr(error, "strerror", None) or error
         raise click.ClickException(f"{name}: {cause}.".replace("..", ".")) from None

@@ -1,13 +1,13 @@
 """Validation of responses: a server at --url can send anything."""
 
-TEXT, WHOLE, TRUTH = (str, type(None)), (int, type(None)), (bool,)
+from storage.fields import FIELDS
+
+TEXT, TRUTH = (str, type(None)), (bool,)
+TYPES = {"image_id": (str,), "count": (int, type(None)), "flag": TRUTH}
 # Fields that commands read, with their types.
 RECORD = {
-    "id": (str,),
-    **dict.fromkeys(("name", "status", "disk_format", "container_format", "checksum", "owner", "location"), TEXT),
-    **dict.fromkeys(("created_at", "updated_at", "deleted_at"), TEXT),
-    **dict.fromkeys(("size", "virtual_size", "min_disk", "min_ram"), WHOLE),
-    **dict.fromkeys(("is_public", "protected", "deleted"), TRUTH),
+    **{field.name: TYPES.get(field.kind, TEXT) for field in FIELDS if field.is_in_document},
+    "location": TEXT,
     "properties": (dict,),
     "location_data": (list,),
 }

@@ -16,9 +16,10 @@ from listing.planner import (
     start_condition,
     start_table,
 )
-from models import VISIBLE, audience_of, etag
-from storage.documents import BRIEF_FIELDS, DOCUMENT_FIELDS, NO_LOCATIONS, fits, image_digest
+from models import etag, visible_to
+from storage.documents import NO_LOCATIONS, fits, image_digest
 from storage.engine import damaged
+from storage.fields import BRIEF_FIELDS, DOCUMENT_FIELDS, FIELDS
 
 # This is the hot path, below Peewee's models: docs/performance.md has what a page costs against answering a constant
 # (rows turned into objects cost four to eight times that). What it reads is rendered already (documents.py), and a page
@@ -29,7 +30,7 @@ TIME_LENGTH = 26
 MOST_COUNTED = 10_000
 SHOW = """SELECT CAST(document AS BLOB), CAST(location_document AS BLOB), owner, revision, nonce,
     CAST(brief AS BLOB), visibility, digest FROM image"""
-NULLABLE = ("name", "size", "disk_format", "container_format")
+NULLABLE = tuple(field.name for field in FIELDS if field.is_sort_key and field.is_nullable)
 CONTENT = {
     "brief": "brief",
     "all": "document || location_document",
@@ -51,7 +52,7 @@ class Shown(NamedTuple):
 
 def show(image_id, context):
     """The Shown of an image. Raises NotFound, for a hidden image as for none, and DatabaseUnavailable for damage."""
-    row = run(f"{SHOW} WHERE id = :id AND {VISIBLE[audience_of(context)]}", {"id": image_id, "tenant": context.tenant})
+    row = run(f"{SHOW} WHERE id = :id AND {visible_to(context)}", {"id": image_id, "tenant": context.tenant})
     if row is None:
         raise NotFound("Image not found.")
     document, location_document, owner, revision, nonce, brief, visibility, digest = row
@@ -127,7 +128,7 @@ def position_after(images, trail, query, content):
 def position_of(query, context):
     """The marker's present values of the sort columns. Raises Invalid for one the caller cannot see."""
     columns = ", ".join(query.sort_columns)
-    statement = f"SELECT {columns} FROM image WHERE id = :id AND {VISIBLE[audience_of(context)]}"
+    statement = f"SELECT {columns} FROM image WHERE id = :id AND {visible_to(context)}"
     position = run(statement, {"id": query.marker, "tenant": context.tenant})
     if position is None:
         raise Invalid({"marker": ["Must be the id of an image that you can see."]})

@@ -12,9 +12,9 @@ from marshmallow import ValidationError
 
 from errors import Invalid
 from listing.search import MOST_WORDS, Search, parse_search
-from schemas import BOOLEAN_WORDS, LARGEST_INTEGER, Value, count, flag, image_id, is_clean, moment, word
+from schemas import BOOLEAN_WORDS, Value, count, flag, image_id, is_clean, moment, word
+from storage.fields import FIELDS, FILTER_FIELDS, LARGEST_INTEGER, SORT_KEYS
 
-SORT_KEYS = ("id", "name", "status", "disk_format", "container_format", "size", "created_at", "updated_at")
 SORT_COLUMNS = {key: tuple(dict.fromkeys((key, "created_at", "id"))) for key in SORT_KEYS} | {"id": ("id",)}
 
 
@@ -75,12 +75,8 @@ def position_text(sort_key, values):
 
 # Unlike in a body, a text that no image can have is no error: it matches none.
 ANY_TEXT = Value(str, "")
-EQUAL_PARAMETERS = {
-    **dict.fromkeys(("name", "status", "container_format", "disk_format", "checksum", "owner"), ANY_TEXT),
-    "min_ram": count(),
-    "min_disk": count(),
-    "protected": flag(),
-}
+EQUAL_RULES = {"text": ANY_TEXT, "word": ANY_TEXT, "count": count(), "flag": flag()}
+EQUAL_PARAMETERS = {field.name: EQUAL_RULES[field.kind] for field in FILTER_FIELDS}
 ADMIN_PARAMETERS = {
     "is_public": flag(BOOLEAN_WORDS | {"none": "all"}),
     "deleted": flag(),
@@ -99,10 +95,11 @@ USER_PARAMETERS = {
     "position": Value(parse_position, "Must be the position of a next link, sent with its marker and sort_key."),
 }
 LIST_PARAMETERS = USER_PARAMETERS | ADMIN_PARAMETERS
-# Of a sort column's values in a position; those of the others are text.
+# Types of a sort column's values in a position.
 COLUMN_TYPES = {
-    "size": (int, type(None)),
-    **dict.fromkeys(("name", "disk_format", "container_format"), (str, type(None))),
+    field.name: (int if field.kind == "count" else str, *([type(None)] if field.is_nullable else []))
+    for field in FIELDS
+    if field.is_sort_key
 }
 WORDS = ("sort_key", "sort_dir", "limit", "is_public", "deleted")
 PROPERTY_PREFIX = "property-"
@@ -171,7 +168,7 @@ def make_list_query(values, properties, api):
 def fitting_position(query):
     """The position's values, where it belongs to this marker and order. Raises Invalid."""
     sort_key, *values = query.position or [None]
-    types = [COLUMN_TYPES.get(column, (str,)) for column in query.sort_columns]
+    types = [COLUMN_TYPES[column] for column in query.sort_columns]
     is_fitting = sort_key == query.sort_key and len(values) == len(types) and values[-1] == query.marker
     if not is_fitting or not all(map(isinstance, values, types)):
         raise Invalid({"position": [LIST_PARAMETERS["position"].refusal]})

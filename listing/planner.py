@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import orjson
 
-from storage.documents import DELETED, KILLED, NORMAL
+from storage.documents import DELETED, KILLED, NORMAL, PRIVATE
 from storage.engine import DATABASE_ERRORS, database, translated
 
 # A filter that so few images pass is where a query starts; they are then sorted. Any other is checked on the way.
@@ -85,10 +85,10 @@ def shelves(query, context):
         if query.is_public is not False:
             yield state, "all"
         if query.is_public in (False, "all") and context.is_admin:
-            yield state + 1, "all"
+            yield state + PRIVATE, "all"
         elif query.is_public is not True and context.tenant is not None:
-            yield state + 1, "own"
-            yield state + 1, "member"
+            yield state + PRIVATE, "own"
+            yield state + PRIVATE, "member"
 
 
 def states(query, context):

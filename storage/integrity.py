@@ -16,7 +16,6 @@ from storage.documents import (
     CHANGE_COLUMNS,
     DERIVED,
     TOKEN_COLUMNS,
-    VISIBILITIES,
     change_digest,
     documents_of,
     fits,
@@ -25,6 +24,7 @@ from storage.documents import (
     token_digest,
     words_of,
 )
+from storage.fields import COLUMN_FIELDS, VISIBILITIES, with_flags
 
 APPLICATION_ID = 0x494D5247  # "IMRG" in the file's header: what tells a registry from other SQLite files
 EMPTY = "is empty"
@@ -32,7 +32,6 @@ PAGES_AT_ONCE = 2000
 MOST_PROBLEMS = 20  # of the file's structure: after the first few they only repeat
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}")
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-NUMBERS = ("size", "virtual_size", "min_disk", "min_ram", "revision")
 # FTS5 compares its index with the words only by an INSERT: into a copy, that nothing is written to the file.
 COLUMNS_OF_INDEX = (
     "fts5(text, content = 'words', content_rowid = 'image_id', detail = none,"
@@ -51,25 +50,34 @@ COPY_OF_INDEX = (
 )
 
 
-# (column, what it must be, whether a row's is): what neither SQLite's own constraints nor the documents say.
+def is_count(value):
+    return value is None or 0 <= value < 2**63
+
+
+# Kind of a field → what its column must be, and a predicate for it: what neither SQLite's constraints nor the documents
+# say.
+RULES_OF_KINDS = {
+    "image_id": ("a uuid in lower case", UUID.fullmatch),
+    "moment": ("a time", TIME.fullmatch),
+    "flag": ("0 or 1", lambda value: value in (0, 1)),
+    "count": ("a number, 0 or more", is_count),
+}
+# (column, what it must be, predicate of a row).
 RULES = (
-    ("id", "a uuid in lower case", lambda row: UUID.fullmatch(row["id"])),
-    ("visibility", f"one of {', '.join(VISIBILITIES)}", lambda row: row["visibility"] in VISIBILITIES),
-    ("revision", "1 or more", lambda row: row["revision"] >= 1),
-    ("created_at", "a time", lambda row: TIME.fullmatch(row["created_at"])),
-    ("updated_at", "a time", lambda row: TIME.fullmatch(row["updated_at"])),
-    ("deleted", "0 or 1", lambda row: row["deleted"] in (0, 1)),
-    ("protected", "0 or 1", lambda row: row["protected"] in (0, 1)),
+    *(
+        (field.name, rule, lambda row, name=field.name, holds=holds: holds(row[name]))
+        for field in COLUMN_FIELDS
+        if field.kind in RULES_OF_KINDS and field.name != "deleted_at"
+        for rule, holds in [RULES_OF_KINDS[field.kind]]
+    ),
     (
         "deleted_at",
         "a time where the image is deleted, else null",
         lambda row: TIME.fullmatch(row["deleted_at"]) if row["deleted"] else row["deleted_at"] is None,
     ),
+    ("visibility", f"one of {', '.join(VISIBILITIES)}", lambda row: row["visibility"] in VISIBILITIES),
+    ("revision", "1 or more", lambda row: row["revision"] >= 1),
     ("disk_format", "the container_format, where either is one of ari, aki, ami", is_paired),
-    *(
-        (name, "a number, 0 or more", lambda row, name=name: row[name] is None or 0 <= row[name] < 2**63)
-        for name in NUMBERS
-    ),
 )
 
 
@@ -241,7 +249,7 @@ def image_faults(row, properties, locations):
     if [position for *_, position in locations] != list(range(len(locations))):
         broken.append(Fault(f"image {row['id']}: its locations must be numbered from 0", row["pk"]))
     try:
-        record = row | {name: bool(row[name]) for name in ("protected", "deleted")}
+        record = with_flags(row)
         texts = {name: value for name, value, _ in properties}
         rendered = documents_of(record, texts, [entry[:-1] for entry in locations])
         for _, metadata, *_ in locations:

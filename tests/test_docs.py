@@ -68,8 +68,8 @@ NOT_RUN = {
         "              # some 4,000 requests, as in make test",
     ): "these tests themselves",
 }
-# Blocks that hold no commands.
-NO_COMMANDS = ("ini", "nginx", "yaml", "json", "text")
+# Languages of blocks without commands; test_fields.py runs the Python.
+NO_COMMANDS = ("ini", "nginx", "yaml", "json", "text", "python")
 
 
 def blocks(page):

@@ -4,7 +4,8 @@ import pytest
 from conftest import IMAGE
 
 import models
-from models import Image, Location, Property, documents_of
+from models import Image, Location, Property
+from storage.documents import documents_of
 
 PURGE = {"X-Glance-Registry-Purge-Props": "true"}
 WRITES = {

@@ -15,7 +15,7 @@ import schemas
 from config import OPTIONS, read_settings
 from listing import parameters
 from registry import PURGE_HEADER, create_app
-from storage import documents
+from storage import documents, fields
 
 SCHEMAS = DOCUMENT["components"]["schemas"]
 NOT_UTF8 = "\xff"  # as WSGI has it
@@ -100,7 +100,7 @@ def test_limits_of_values_are_those_of_the_code():
     largest = {name: SCHEMAS[name]["anyOf"][0]["maximum"] for name in ("Count", "SmallCount")}
     longest = {name: SCHEMAS[name]["maxLength"] for name in ("Text", "MemberId", "PropertyName", "Url")}
 
-    assert largest == {"Count": schemas.LARGEST_INTEGER, "SmallCount": schemas.LARGEST_SMALL_INTEGER}
+    assert largest == {"Count": fields.LARGEST_INTEGER, "SmallCount": fields.LARGEST_SMALL_INTEGER}
     assert longest == {**dict.fromkeys(("Text", "MemberId", "PropertyName"), 255), "Url": schemas.LONGEST_URL}
     assert f"At most {parameters.MOST_PROPERTIES}." in DOCUMENT["components"]["parameters"]["Properties"]["description"]
 

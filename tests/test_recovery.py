@@ -607,7 +607,7 @@ def test_purge_removes_for_good_what_was_deleted_so_long_ago(run, make_client, c
     assert (said[0], dry[0], unasked[0], done[0]) == (0, 0, 1, 0)
     assert said[2].startswith("0 images were deleted before ")
     assert dry[2].startswith("2 images were deleted before ")
-    assert unasked[2].endswith("Error: Nobody can be asked here: --yes removes them for good.\n")
+    assert unasked[2].endswith("Error: Without a terminal nobody can confirm: add --yes to remove them for good.\n")
     assert done[2].endswith("\npurged 2\n")
     assert rows_of(database_path, "SELECT name FROM image ORDER BY name") == [("full",), ("plain",)]
     assert rows_of(database_path, "SELECT count(*) FROM property") == [(1,)]
@@ -625,13 +625,16 @@ def test_purge_goes_in_small_transactions_over_many_images(run, client, database
 
     connection, statements = models.database.connection(), []
     connection.set_trace_callback(statements.append)
-    assert purge.purge(timestamps.time_before(timedelta()), 1000) == 1000
+    now = timestamps.time_before(timedelta())
+    assert purge.purge(purge.find_deleted(now), now) == 1000
     connection.set_trace_callback(None)
 
     assert rows_of(database_path, "SELECT count(*), sum(deleted) FROM image") == [(500, 0)]
     transactions = "\n".join(statements).split("BEGIN")[1:]
-    removed = [set(re.findall(r"^DELETE FROM image WHERE pk = \d+", text, re.MULTILINE)) for text in transactions]
-    assert max(map(len, removed)) == purge.AT_ONCE
+    # The trace repeats a statement for each trigger that it runs.
+    removed = [set(re.findall(r'^DELETE FROM "image" .*"pk" IN \(([\d, ]+)\)', text, re.M)) for text in transactions]
+    assert [len(pks.split(", ")) for found in removed for pks in found] == [purge.AT_ONCE] * 5
+    assert max(map(len, removed)) == 1
 
 
 @pytest.mark.parametrize("duration", ["30", "d", "-1d", "1.5h", "30y", "30 d", "99999d"])

@@ -242,7 +242,7 @@ def test_another_from_state_is_a_conflict(client, make_image, from_state):
     response = change(client, from_state=from_state, headers={PURGE: "true"}, status="killed", properties={"a": "b"})
 
     assert_refused(response, 409)
-    assert response.json["detail"] == "The image's status is active, not what from_state says."
+    assert response.json["detail"] == "The image's status is active, which is not the from_state of the request."
     assert snapshot(client) == before
 
 

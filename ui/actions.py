@@ -9,6 +9,7 @@ from errors import Conflict, Invalid, NotFound, PreconditionFailed, RegistryErro
 from members import Member
 from models import GONE, Image
 from schemas import CREATE_STATUSES, UPDATE_STATUSES, parse_member
+from storage.fields import WRITABLE_FIELDS
 from ui import conflicts, forms, sessions
 from ui.forms import first, read_fields, read_form
 from ui.image import curl_change, image_page, see
@@ -37,7 +38,7 @@ def create_image():
     if "more" in fields:
         return form_again()
     values = parsed(request.bodies.parse_create, fields, forms.values_of_fields(fields))
-    return done("created", Image.register(values, request.context, request.settings.api))
+    return done("created", Image.register(values, request.context))
 
 
 def show_edit_form(image_id):
@@ -98,7 +99,7 @@ def parsed(parse, fields, values, record=None):
 
 
 def change(image_id, changes, tag, *, purges_properties=False):
-    options = {"api": request.settings.api, "from_state": None, "purges_properties": purges_properties}
+    options = {"from_state": None, "purges_properties": purges_properties}
     return Image.change(image_id, changes, request.context, tags=ETags([tag]), **options)
 
 
@@ -132,6 +133,7 @@ def form_page(values, rows, refusal=None, *, image=None, tag="", base=""):
     return render(
         "form.html",
         200 if refusal is None else refusal.status,
+        fields=WRITABLE_FIELDS,
         values=values,
         rows=[*rows, *[("", "")] * (MORE_ROWS if "more" in g.get("fields", ()) else EMPTY_ROWS)],
         errors=refusal.errors if isinstance(refusal, Invalid) else {},
@@ -167,7 +169,7 @@ def share_image(image_id):
         if not member_id:
             raise Invalid({"member_id": ["Must not be blank."]})
         member, can_share = parse_member(member_id, {"member": {"can_share": bool(first(fields, "can_share"))}})
-        Member.put(image_id, member, can_share, request.context, request.settings.api)
+        Member.put(image_id, member, can_share, request.context)
         return done("shared", see(image_id).record, about=member)
 
     return attempted(image_id, share)
@@ -180,7 +182,7 @@ def unshare_image(image_id):
     def unshare(fields):
         member_id = first(fields, "member_id")
         with suppress(NotFound):
-            Member.remove(image_id, member_id, request.context, request.settings.api)
+            Member.remove(image_id, member_id, request.context)
         return done("unshared", see(image_id).record, about=member_id)
 
     return attempted(image_id, unshare)
@@ -214,7 +216,7 @@ def delete_image(image_id):
     Image.require_changeable(image_id, request.context)
     try:
         fields = read_form()
-        row = Image.remove(image_id, request.context, request.settings.api, ETags([first(fields, "tag")]))
+        row = Image.remove(image_id, request.context, ETags([first(fields, "tag")]))
     except RegistryError as error:
         log_failure(error)
         return delete_page(see(image_id), error)
@@ -226,6 +228,6 @@ def undelete_image(image_id):
     Image.require_changeable(image_id, request.context)
 
     def undelete(fields):
-        return done("undeleted", Image.restore(image_id, request.context, request.settings.api, None))
+        return done("undeleted", Image.restore(image_id, request.context, None))
 
     return attempted(image_id, undelete)

@@ -7,6 +7,7 @@ from flask import g, request
 
 from errors import Invalid, TooLarge, UnsupportedMediaType
 from formatting import HIDDEN, redact_url
+from storage.fields import WRITABLE_FIELDS, names_of
 from ui import sessions
 from ui.labels import PROPERTY, shorten
 from web import read_chunks
@@ -17,12 +18,11 @@ MOST_PROPERTIES = 9_000
 MOST_FIELDS = 3 * MOST_PROPERTIES + 1_000
 # Percent-encoding triples a byte (%C3); the overhead is for the names of the fields.
 FORM_GROWTH, FORM_OVERHEAD = 3, 1 << 20
-TEXTS = ("name", "status", "disk_format", "container_format", "size", "virtual_size", "checksum")
-TEXTS += ("min_disk", "min_ram", "owner")
-FLAGS = ("is_public", "protected")
+TEXTS = names_of(field for field in WRITABLE_FIELDS if field.kind != "flag")
+FLAGS = names_of(field for field in WRITABLE_FIELDS if field.kind == "flag")
 WRITTEN = (*TEXTS, "locations", "property_name", "property_value")
 # An empty field is null, except for fields that are never null.
-NOT_NULL = {"min_disk": 0, "min_ram": 0}
+NOT_NULL = {field.name: field.default for field in WRITABLE_FIELDS if field.kind == "count" and not field.is_nullable}
 
 
 def read_form():
@@ -149,7 +149,7 @@ def defaults(api) -> dict[str, str]:
     disk_format = "qcow2" if "qcow2" in api.disk_formats else api.disk_formats[0]
     container_format = "bare" if "bare" in api.container_formats else api.container_formats[0]
     given = {"status": "active", "disk_format": disk_format, "container_format": container_format}
-    return values | given | {"min_disk": "0", "min_ram": "0"}
+    return values | given | {name: str(number) for name, number in NOT_NULL.items()}
 
 
 def body_of(values, record=None) -> dict[str, Any]:

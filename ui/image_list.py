@@ -7,6 +7,7 @@ from flask import request, url_for
 
 from errors import Invalid
 from listing import pages, parameters
+from storage.fields import FILTER_FIELDS, names_of
 from ui import sessions
 from ui.labels import is_visible
 from ui.rendering import is_part, render
@@ -42,7 +43,7 @@ COLUMNS = (
 CHANGED = ("updated_at", "Changed", False, "desc")
 # Parameters of the page, in the order of its links; those that the API has mean the same.
 FILTERS = ("status", "disk_format", "container_format", "visibility", "owner", "size_min", "size_max")
-OTHERS = ("name", "checksum", "min_ram", "min_disk", "protected", "changes-since", "deleted")
+OTHERS = (*(name for name in names_of(FILTER_FIELDS) if name not in FILTERS), "changes-since", "deleted")
 PLACE = ("marker", "position", "before")
 
 

@@ -5,28 +5,13 @@ import unicodedata
 
 from formatting import format_exact_size, format_size
 from schemas import UNCLEAN_NAMES
+from storage.fields import FIELDS
 
 LONGEST_TOLD = 120
 PROPERTY = "property "
 # Labels of the fields in forms, conflicts, errors and the history.
-LABELS = {
-    "name": "Name",
-    "status": "Status",
-    "disk_format": "Disk format",
-    "container_format": "Container format",
-    "size": "Size in bytes",
-    "virtual_size": "Virtual size in bytes",
-    "checksum": "Checksum",
-    "min_disk": "Disk needed, in GiB",
-    "min_ram": "Memory needed, in MiB",
-    "owner": "Owner",
-    "visibility": "Visibility",
-    "is_public": "Public",
-    "protected": "Protected from deletion",
-    "locations": "Locations",
-    "properties": "Properties",
-    "member_id": "Tenant",
-}
+LABELS = {field.name: field.label for field in FIELDS if field.label}
+LABELS |= {"locations": "Locations", "properties": "Properties", "member_id": "Tenant"}
 SIZES = ("size", "virtual_size")
 # Phrases of API errors, and their replacements on a page.
 PAGE_PHRASES = (

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from errors import DatabaseUnavailable
 from formatting import path_of_url
-from models import VISIBLE, audience_of
+from models import VISIBLE, visibility_scope_of
 from storage import engine
+from storage.documents import KILLED, NORMAL, PRIVATE
 from storage.timestamps import time_before
 
 # With a million images the queries take seconds. A result that took one second is cached for 100,
@@ -28,13 +29,13 @@ MONTHS_SHOWN = 24
 # Disjoint parts of the images that are not deleted. The index covers all columns that totals read.
 # Killed images count by status only, since lists leave them out too.
 PARTS = {
-    "all": "image INDEXED BY image_by_created_at WHERE shelf IN (0, 1{killed})",
-    "public": "image INDEXED BY image_by_created_at WHERE shelf IN (0{killed})",
-    "own": "image INDEXED BY image_of_owner WHERE owner = :tenant AND shelf IN (1{killed})",
-    "member": """image WHERE pk IN (SELECT image_id FROM member WHERE member = :tenant) AND shelf IN (1{killed})
+    "all": "image INDEXED BY image_by_created_at WHERE shelf IN ({partitions})",
+    "public": "image INDEXED BY image_by_created_at WHERE shelf IN ({partitions})",
+    "own": "image INDEXED BY image_of_owner WHERE owner = :tenant AND shelf IN ({partitions})",
+    "member": """image WHERE pk IN (SELECT image_id FROM member WHERE member = :tenant) AND shelf IN ({partitions})
         AND (owner IS NULL OR owner <> :tenant)""",
 }
-KILLED_TOO = {"all": ", 2, 3", "public": ", 2", "own": ", 3", "member": ", 3"}
+OFFSETS = {"all": (0, PRIVATE), "public": (0,), "own": (PRIVATE,), "member": (PRIVATE,)}
 BY_KIND = "SELECT status, disk_format, count(*), total(size) FROM {part} GROUP BY status, disk_format"
 BY_OWNER = "SELECT owner, count(*), total(size) FROM {part} GROUP BY owner ORDER BY 3 DESC, 2 DESC LIMIT 100"
 # One index range per month: GROUP BY would sort first, which takes twenty times as long.
@@ -43,36 +44,45 @@ BY_MONTH = """WITH RECURSIVE month(first, next) AS (
     UNION ALL SELECT date(first, '-1 month'), first FROM month LIMIT {months})
     SELECT substr(first, 1, 7), (SELECT count(*) FROM {part} AND created_at >= first AND created_at < next)
     FROM month"""
-KINDS = {name: BY_KIND.format(part=part.format(killed=KILLED_TOO[name])) for name, part in PARTS.items()}
-OWNERS = {name: BY_OWNER.format(part=part.format(killed="")) for name, part in PARTS.items()}
-MONTHS = {name: BY_MONTH.format(part=part.format(killed=""), months=MONTHS_SHOWN) for name, part in PARTS.items()}
+LISTED = f"shelf IN ({NORMAL}, {NORMAL + PRIVATE})"
+
+
+def source_of(part, *states):
+    """Return the FROM clause of a part, over its list partitions."""
+    partitions = [str(state + offset) for state in states for offset in OFFSETS[part]]
+    return PARTS[part].format(partitions=", ".join(partitions))
+
+
+KINDS = {part: BY_KIND.format(part=source_of(part, NORMAL, KILLED)) for part in PARTS}
+OWNERS = {part: BY_OWNER.format(part=source_of(part, NORMAL)) for part in PARTS}
+MONTHS = {part: BY_MONTH.format(part=source_of(part, NORMAL), months=MONTHS_SHOWN) for part in PARTS}
 
 STUCK = {
-    audience: f"""SELECT id, name, status, updated_at FROM image INDEXED BY image_by_status WHERE shelf IN (0, 1)
+    scope: f"""SELECT id, name, status, updated_at FROM image INDEXED BY image_by_status WHERE {LISTED}
         AND status IN ('queued', 'saving') AND created_at < :before AND updated_at < :before AND {rule}
         ORDER BY updated_at LIMIT {STUCK_COUNTED}"""
-    for audience, rule in VISIBLE.items()
+    for scope, rule in VISIBLE.items()
 }
-NEWEST = f"SELECT count(*) FROM (SELECT 1 FROM image WHERE shelf IN (0, 1) LIMIT {CANDIDATES + 1})"
+NEWEST = f"SELECT count(*) FROM (SELECT 1 FROM image WHERE {LISTED} LIMIT {CANDIDATES + 1})"
 UNPLACED = f"""SELECT id, name FROM (SELECT pk, id, name, status FROM image INDEXED BY image_by_created_at
-    WHERE shelf IN (0, 1) ORDER BY created_at DESC LIMIT {CANDIDATES}) WHERE status = 'active'
+    WHERE {LISTED} ORDER BY created_at DESC LIMIT {CANDIDATES}) WHERE status = 'active'
     AND NOT EXISTS (SELECT 1 FROM location WHERE image_id = pk AND location.status = 'active')"""
 # Images without locations are found above; these are the files of the newest images.
 FILE_LOCATIONS = f"""SELECT id, name, url FROM (SELECT pk, id, name FROM image INDEXED BY image_by_created_at
-    WHERE shelf IN (0, 1) ORDER BY created_at DESC LIMIT {CANDIDATES})
+    WHERE {LISTED} ORDER BY created_at DESC LIMIT {CANDIDATES})
     JOIN location ON image_id = pk WHERE location.status = 'active' AND url LIKE 'file:%' LIMIT {FILES}"""
 DOUBLED = {
     "admin": "SELECT checksum FROM image INDEXED BY image_with_checksum WHERE checksum > '' GROUP BY 1"
     f" HAVING count(*) > 1 LIMIT {CHECKSUMS}",
-    "tenant": "SELECT DISTINCT checksum FROM image INDEXED BY image_of_owner WHERE owner = :tenant AND shelf IN (0, 1)"
+    "tenant": f"SELECT DISTINCT checksum FROM image INDEXED BY image_of_owner WHERE owner = :tenant AND {LISTED}"
     " AND checksum > '' LIMIT 2000",
 }
 DUPLICATES = {
-    audience: f"""SELECT doubled.checksum, count(*), min(image.name) FROM ({doubled}) AS doubled
+    scope: f"""SELECT doubled.checksum, count(*), min(image.name) FROM ({doubled}) AS doubled
         CROSS JOIN image INDEXED BY image_with_checksum ON image.checksum = doubled.checksum
-        WHERE shelf IN (0, 1) AND {VISIBLE[audience]} GROUP BY 1 HAVING count(*) > 1
+        WHERE {LISTED} AND {VISIBLE[scope]} GROUP BY 1 HAVING count(*) > 1
         ORDER BY 2 DESC"""
-    for audience, doubled in DOUBLED.items()
+    for scope, doubled in DOUBLED.items()
 }
 
 cached = {}
@@ -155,18 +165,18 @@ def ordered(table):
 
 def find_problems(context, looks_for_files=False):
     """Return the Problems that the caller may see; callers without a tenant have none."""
-    audience = audience_of(context)
-    if audience == "nobody":
+    scope = visibility_scope_of(context)
+    if scope == "public":
         return Problems(*[Problem(0, [], True)] * 4)
     key = ("wrong", context.is_admin, context.tenant, looks_for_files)
-    return read_cached(key, lambda: read_problems(audience, context, looks_for_files))[0]
+    return read_cached(key, lambda: read_problems(scope, context, looks_for_files))[0]
 
 
-def read_problems(audience, context, looks_for_files):
+def read_problems(scope, context, looks_for_files):
     parameters = {"tenant": context.tenant, "before": time_before(DAY)}
     with engine.reading():
-        stuck = engine.execute(STUCK[audience], parameters).fetchall()
-        duplicates = engine.execute(DUPLICATES[audience], parameters).fetchall()
+        stuck = engine.execute(STUCK[scope], parameters).fetchall()
+        duplicates = engine.execute(DUPLICATES[scope], parameters).fetchall()
         (newest,) = engine.execute(NEWEST, ()).fetchone()
         unplaced = engine.execute(UNPLACED, ()).fetchall() if context.is_admin else []
         places = engine.execute(FILE_LOCATIONS, ()).fetchall() if looks_for_files else []

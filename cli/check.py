@@ -12,7 +12,7 @@ from cli.progress import progress_bar
 from cli.runtime import with_application
 from formatting import format_count
 from models import Location, Property
-from storage import engine, integrity, search_index
+from storage import engine, file_checks, search_index
 from storage.documents import CHANGE_COLUMNS, change_digest, documents_of, member_digest, words_of
 
 MOST_SHOWN = 100
@@ -76,14 +76,14 @@ class Found:
 def look(path, called=None):
     """All faults of a file, shown, with a bar on a terminal. Raises OSError."""
     found = Found()
-    with progress_bar("check", integrity.count_images(path) if sys.stderr.isatty() else None) as bar:
+    with progress_bar("check", file_checks.count_images(path) if sys.stderr.isatty() else None) as bar:
 
         def show(done):
             found.images = done
             if done % SHOWN_EVERY == 0:
                 bar(done, done)
 
-        for fault in integrity.file_faults(path, migrations.Schemas(), show):
+        for fault in file_checks.file_faults(path, migrations.Schemas(), show):
             found.show(called or path, fault)
         bar(found.images, found.images)
     return found

@@ -145,7 +145,7 @@ class Monitor:
     def gauges(self):
         """What cannot be found is not shown, and /healthcheck?detail says why."""
         with suppress(OSError, RegistryError):
-            file, log = health.sizes(self.health.path)
+            file, log = engine.sizes(self.settings.database)
             yield "registry_database_bytes", "The database's file.", file, None
             yield "registry_wal_bytes", "The write-ahead log beside it.", log, None
             yield "registry_disk_free_bytes", "What is left on its disk.", health.free_bytes(self.health.path), None

@@ -246,14 +246,8 @@ def find_bearer_of_hash(wanted):
 
 def note_use(number, now):
     """Nobody waits for this, nor fails by it: where the database is locked or full, another request will write it."""
-    connection = engine.database.connection()
-    with suppress(*engine.DATABASE_ERRORS):
-        (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
-        connection.execute("PRAGMA busy_timeout = 0")
-        try:
-            connection.execute("UPDATE token SET used_at = ? WHERE id = ?", (now, number))
-        finally:
-            connection.execute(f"PRAGMA busy_timeout = {patience:d}")
+    with suppress(*engine.DATABASE_ERRORS), engine.without_waiting():
+        engine.execute("UPDATE token SET used_at = ? WHERE id = ?", (now, number))
 
 
 def create_token(tenant, roles, *, is_read_only=False, description="", lasts=None):

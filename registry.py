@@ -66,7 +66,7 @@ def list_images_in_detail():
 def show_image(image_id):
     """Return the record of an image, also as x-image-meta headers."""
     shown = pages.show(image_id, request.context)
-    tag, record = pages.rendered(shown, request.context)
+    tag, record = pages.rendered(shown, request.context, request.settings.api)
     etag = ("ETag", f'"{tag}"')
     if request.if_none_match.contains_weak(tag):
         return no_content(304, [etag])

@@ -1,4 +1,4 @@
-"""``backup``: a copy of the database as it is at one moment, while others write."""
+"""``backup``: copy a snapshot of the database while others write."""
 
 import os
 
@@ -11,10 +11,10 @@ from cli.runtime import with_application
 
 @click.command("backup")
 @click.argument("to")
-@click.option("--force", is_flag=True, help="Replace TO where it exists.")
+@click.option("--force", is_flag=True, help="Replace TO if it exists.")
 @with_application
 def back_up_database(to, force):
-    """Copy the database to the file TO, and check the copy. Servers read and write meanwhile.
+    """Copy the database to the file TO, and check the copy. Servers can read and write meanwhile.
 
     \b
     Example:

@@ -14,7 +14,7 @@ from cli.runtime import with_application
 from formatting import format_count
 from members import Member
 from models import Image, Record
-from storage import engine, integrity, search_index
+from storage import engine, file_checks, search_index
 from storage.documents import documents_of
 
 MOST_SHOWN = 100
@@ -78,14 +78,14 @@ class Found:
 def look(path, called=None):
     """Examine a file, print its faults, and show progress on a terminal. Raises OSError."""
     found = Found()
-    with progress_bar("check", integrity.count_images(path) if sys.stderr.isatty() else None) as bar:
+    with progress_bar("check", file_checks.count_images(path) if sys.stderr.isatty() else None) as bar:
 
         def show(done):
             found.images = done
             if done % SHOWN_EVERY == 0:
                 bar(done, done)
 
-        for fault in integrity.file_faults(path, migrations.Schemas(), show):
+        for fault in file_checks.file_faults(path, migrations.Schemas(), show):
             found.show(called or path, fault)
         bar(found.images, found.images)
     return found

@@ -1,4 +1,4 @@
-"""Copies of a database on their way into place."""
+"""Database copies: checked, synced, and renamed into place."""
 
 import fcntl
 import os
@@ -10,25 +10,26 @@ import click
 from cli.check import look
 from cli.progress import progress_bar
 from cli.record_files import part_of
-from storage import integrity, wal
+from storage import file_checks, wal
 
-# Where SQLite locks a file, its documentation of the file format says: a pending byte, a reserved, 510 shared ones.
+# SQLite's lock bytes (sqlite.org, fileformat2.html): one pending, one reserved, 510 shared.
 LOCK_BYTE, LOCK_BYTES = 0x40000000, 512
 REPLACED = b"replaced by flask restore\0"
 
 
 def companions(path):
-    """The files that SQLite keeps beside a database, and would apply to any that bears its name."""
+    """Return the files that SQLite keeps beside a database, and would apply to any file of that name."""
     return [path.with_name(f"{path.name}{ending}") for ending in ("-wal", "-shm", "-journal")]
 
 
 def require_other(one, other):
+    """Raise ClickException if two paths are the same file."""
     if os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other):
         raise click.ClickException(f"{one}: is the database itself.")
 
 
 def require_free(name, database_path, force):
-    """The path of a copy to be. Raises ClickException."""
+    """Return the path for a copy. Raises ClickException if it is taken."""
     path = Path(os.path.realpath(name))
     require_other(path, database_path)
     if path.exists() and not path.is_file():
@@ -43,9 +44,11 @@ def require_free(name, database_path, force):
 
 @contextmanager
 def copied(source, target):
-    """A copy of ``source`` beside ``target``, for its owner only, synced at the end of copying, removed if still there.
+    """Copy ``source`` to a private file beside ``target``, and sync it.
 
-    Raises OSError, and ClickException for a source whose log is damaged.
+    At the end the copy is removed, unless it was renamed.
+
+    Raises OSError, and ClickException if the source's log is damaged.
     """
     if fault := wal.log_fault(source):
         raise click.ClickException(f"{source}: {fault}.")
@@ -53,7 +56,7 @@ def copied(source, target):
     try:
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         with progress_bar("copy", os.path.getsize(source), "bytes") as show:
-            integrity.copy(
+            file_checks.copy(
                 source, part, lambda done, pages: show(os.path.getsize(source) * done // max(pages, 1), None)
             )
         sync(part)
@@ -64,7 +67,7 @@ def copied(source, target):
 
 
 def require_whole(part, name):
-    """How many images it has. Raises ClickException where anything is wrong with it, after saying what."""
+    """Print a copy's faults and return its number of images. Raises ClickException if it has faults."""
     found = look(part, called=name)
     if found.count:
         raise click.ClickException(f"{name}: {found.count} faults; nothing was written.")
@@ -73,6 +76,7 @@ def require_whole(part, name):
 
 
 def sync(path):
+    """Sync a file to disk."""
     handle = os.open(path, os.O_RDWR)
     try:
         os.fsync(handle)
@@ -81,6 +85,7 @@ def sync(path):
 
 
 def sync_folder(path):
+    """Sync the folder of a path to disk, and with it new and renamed files."""
     handle = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -90,7 +95,7 @@ def sync_folder(path):
 
 @contextmanager
 def unused(path):
-    """A Held of the database at ``path``, which may be damaged or absent. Raises ClickException where it is in use."""
+    """Hold the database at ``path``, which may be damaged or missing. Raises ClickException if it is in use."""
     held = Held(path)
     try:
         held.require_unused()
@@ -100,14 +105,14 @@ def unused(path):
 
 
 class Held:
-    """A database file that nobody else may open: the lock that SQLite would take, also on a file it cannot read."""
+    """An exclusive lock on a database file: SQLite's own, also on a file that SQLite cannot read."""
 
     def __init__(self, path):
         self.path = path
         self.handle = None
 
     def require_unused(self):
-        """A server that has it open holds a shared lock (in WAL mode always); one that starts later waits for ours."""
+        """Take the lock. A server holds a shared one while it has the file open; a later one waits for ours."""
         if not self.path.exists():
             return
         try:
@@ -118,12 +123,12 @@ class Held:
             raise click.ClickException(f"{self.path}: {cause}.") from None
 
     def replace_with(self, part):
-        """At every step there is one whole database at the path: the old one, its log in it, or the new one."""
+        """Replace the file; at every step a whole database is there, the old or the new one."""
         if self.handle is not None:
-            # SQLite takes the locks itself while it puts the log's content into the file; that closes ours.
+            # SQLite takes the lock itself while it applies the log, so we release ours.
             self.release()
             try:
-                integrity.settle(self.path)
+                file_checks.apply_log(self.path)
             except BlockingIOError as error:
                 raise click.ClickException(f"{self.path}: {error}.") from None
             except OSError:
@@ -131,17 +136,18 @@ class Held:
             self.require_unused()
         for companion in companions(self.path):
             companion.unlink(missing_ok=True)
-        sync_folder(self.path)  # else, after a loss of power, an old log could be back beside the new file
+        sync_folder(self.path)  # else a power loss could bring the old log back beside the new file
         part.replace(self.path)
         sync_folder(self.path)
         self.spoil()
 
     def spoil(self):
-        """Who opened the old file while we held it would write a log beside the new one: let it see no database."""
+        """Overwrite the old file's header: a process that opened it would write a log beside the new file."""
         if self.handle is not None and os.fstat(self.handle).st_nlink == 0:
             os.pwrite(self.handle, REPLACED, 0)
 
     def release(self):
+        """Release the lock."""
         if self.handle is not None:
             os.close(self.handle)
             self.handle = None

@@ -18,9 +18,8 @@ from cli.runtime import Failure, with_application
 from config import OPTIONS, VERSION, given_texts, without_credentials
 from errors import RegistryError, StartupError
 from formatting import format_size
-from storage import filesystem, integrity, timestamps
-from storage.engine import writing
-from storage.timing import SQLITE_VERSION
+from storage import file_checks, filesystem, sqlite, timestamps
+from storage.engine import ENGINE_VERSION, writing
 
 MOST_FAULTS = 5
 SLOW_SYNC, SLOW_LOCK, SLOW_REQUEST = 0.1, 0.1, 0.25  # seconds
@@ -84,7 +83,7 @@ def versions():
     return [
         ("registry", VERSION),
         ("Python", platform.python_version()),
-        ("SQLite", SQLITE_VERSION),
+        ("SQLite", ENGINE_VERSION),
         ("system", f"{platform.system()} {platform.release()}, {platform.machine()}"),
     ]
 
@@ -184,7 +183,7 @@ def found_faults(path):
     faults = []
     try:
         is_large = os.path.getsize(path) > migrations.CHECKED_BYTES
-        for fault in integrity.file_faults(path, migrations.Schemas(), is_brief=is_large):
+        for fault in file_checks.file_faults(path, migrations.Schemas(), is_brief=is_large):
             faults.append(fault.text)
             if len(faults) > MOST_FAULTS:
                 return [*faults[:MOST_FAULTS], "… and more: check tells all"]
@@ -198,7 +197,7 @@ def remedy(path, faults):
         return "Start the server, or run any command such as list: that brings the database to this version."
     if "newer version" in faults[0]:
         return "Run the newer version of the registry that wrote this file."
-    if faults[0] == integrity.EMPTY:
+    if faults[0] == file_checks.EMPTY:
         return (
             "Any command such as list makes a registry of it. If it had images, restore a backup: restore FILE --force."
         )
@@ -215,7 +214,7 @@ def remedy(path, faults):
 
 def examine_images(path):
     """How many of each status, and of those that never became active."""
-    with closing(integrity.connect(path)) as connection:
+    with closing(sqlite.connect(path)) as connection:
         counts = connection.execute(COUNT).fetchall()
         ((stuck,),) = connection.execute(STUCK, (timestamps.time_before(DAY),)).fetchall()
     pairs = [(status, f"{count:,}") for status, count in counts] or [("none", "")]

@@ -1,4 +1,4 @@
-"""``restore``: a backup takes the database's place."""
+"""``restore``: replace the database by a backup."""
 
 import os
 import shutil
@@ -10,17 +10,17 @@ from flask import current_app
 import migrations
 from cli import database_copy, record_files
 from cli.runtime import with_application
-from storage import integrity
+from storage import file_checks
 
 
 @click.command("restore")
 @click.argument("source", metavar="FROM")
-@click.option("--force", is_flag=True, help="Replace the database where there is one.")
+@click.option("--force", is_flag=True, help="Replace the database if there is one.")
 @with_application
 def restore_database(source, force):
-    """Put the backup FROM in the database's place, after checking it; one of an older version is migrated.
+    """Check the backup FROM, migrate it if it is of an older version, and replace the database by it.
 
-    No server may run meanwhile. Until the last moment the database stays what it was.
+    Stop the server before. The database does not change until the last step.
 
     \b
     Example:
@@ -34,7 +34,7 @@ def restore_database(source, force):
         database_copy.require_other(source, target)
         if any(path.exists() for path in (target, *database_copy.companions(target))) and not force:
             raise click.ClickException(f"{target}: exists; --force replaces it.")
-        if fault := integrity.file_fault(source):
+        if fault := file_checks.file_fault(source):
             raise click.ClickException(f"{source}: {fault}.")
         with database_copy.unused(target) as held, database_copy.copied(source, target) as part:
             migrate(part, source, settings.busy_timeout)
@@ -45,7 +45,7 @@ def restore_database(source, force):
 
 
 def migrate(part, source, busy_timeout):
-    """Brings an older version's copy up. Raises ClickException for what is no backup of ours."""
+    """Migrate a copy of an older version. Raises ClickException if it is not a registry's backup."""
     try:
         migrations.migrate(part, busy_timeout)
     except (migrations.Refusal, *migrations.DATABASE_ERRORS) as refusal:
@@ -53,7 +53,7 @@ def migrate(part, source, busy_timeout):
 
 
 def keep_owner(part, target):
-    """The server's user must be able to open it, whoever runs this."""
+    """Give a copy the owner and mode of the file that it replaces, so that the server's user can open it."""
     if target.exists():
         status = target.stat()
         shutil.copymode(target, part)

@@ -1,4 +1,4 @@
-"""The database's way in: created, checked, and brought to the newest version, before anybody serves it."""
+"""Schema versions: create, check and migrate the database file before it is served."""
 
 import os
 import sqlite3
@@ -10,21 +10,22 @@ from peewee import OperationalError, PeeweeException, SqliteDatabase
 from playhouse.migrations import Runner
 
 from errors import StartupError
-from storage import filesystem, integrity, wal
-from storage.integrity import APPLICATION_ID
+from storage import file_checks, filesystem, integrity, wal
+from storage.file_checks import APPLICATION_ID
 
 SCRIPTS = Path(__file__).parent
-# Up to this size file and log are checked at start, in about a second each; of a larger file header, schema and length.
+# Up to this size the start checks all of the file and its log, in about a second each. Of a larger file it checks
+# header, length and schema version.
 CHECKED_BYTES = 64 * 1024 * 1024
-# SQLite's message of a damaged schema quotes it: then Python cannot read the message.
+# UnicodeDecodeError: SQLite's message quotes a damaged schema, whose bytes are not UTF-8.
 DATABASE_ERRORS = (PeeweeException, sqlite3.Error, UnicodeDecodeError)
 
 
 def prepare(settings, *, is_brief=False) -> None:
-    """Create, check and migrate the file of the section [database], safe beside others that do the same.
+    """Create, check and migrate the file of the section [database].
 
-    ``is_brief`` leaves the content of every record unread: for commands that take less time than that.
-    Raises StartupError naming the option, its value and the cause.
+    Several processes may do so at the same time. ``is_brief`` does not check the records, for short commands.
+    Raises StartupError with the option, its value and the cause.
     """
     path = Path(settings.path)
     try:
@@ -43,11 +44,11 @@ def prepare(settings, *, is_brief=False) -> None:
 
 
 class Refusal(Exception):
-    """Why this file is not served."""
+    """The reason why a file cannot be served."""
 
 
 def create(path: Path) -> None:
-    """Make the file where there is none: for its owner alone, since locations can carry credentials."""
+    """Create the file if it is missing, for its owner only, because locations can contain credentials."""
     if not path.parent.is_dir():
         raise Refusal("its folder does not exist")
     if path.exists() and not path.is_file():
@@ -62,9 +63,9 @@ def create(path: Path) -> None:
 
 
 def require_whole(path: Path) -> None:
-    """Raises Refusal for what is no SQLite file, for one whose end is missing, and for a log that is damaged."""
-    fault = integrity.file_fault(path)
-    if fault and fault != integrity.EMPTY:  # which is new
+    """Raise Refusal if the file is not SQLite's or is cut, or if its write-ahead log is damaged."""
+    fault = file_checks.file_fault(path)
+    if fault and fault != file_checks.EMPTY:  # a new one
         raise Refusal(fault)
     log = Path(wal.log_of(path))
     is_checked = log.exists() and log.stat().st_size <= CHECKED_BYTES
@@ -73,8 +74,8 @@ def require_whole(path: Path) -> None:
 
 
 def migrate(path: Path, busy_timeout: int, *, is_brief: bool = False) -> None:
-    """Apply what is missing, in one transaction that holds the write lock: who comes second finds it done."""
-    # Foreign keys are off, since a migration may rebuild a table that others refer to.
+    """Apply the missing migrations in one transaction under the write lock; a concurrent start then finds them done."""
+    # Foreign keys are off: a migration may rebuild a table that others reference.
     database = SqliteDatabase(str(path), pragmas={"synchronous": "full", "foreign_keys": 0}, timeout=busy_timeout)
     try:
         require_ours(database)
@@ -91,7 +92,7 @@ def migrate(path: Path, busy_timeout: int, *, is_brief: bool = False) -> None:
 
 
 def begin_log(database: SqliteDatabase, busy_timeout: int) -> None:
-    """Switch to the write-ahead log. SQLite does not wait for another's lock here as it does elsewhere."""
+    """Switch to the write-ahead log; for this SQLite does not wait for a lock by itself."""
     deadline = time.monotonic() + busy_timeout
     while True:
         try:
@@ -107,25 +108,25 @@ def begin_log(database: SqliteDatabase, busy_timeout: int) -> None:
 
 
 def versions() -> list[str]:
-    """The names of all scripts, oldest first."""
+    """Return the names of all migrations, oldest first."""
     return sorted(path.stem for path in SCRIPTS.glob("[0-9]*.py"))
 
 
 class Schemas:
-    """What the scripts make: their names, ``versions``, and the schema as of one of them."""
+    """Schemas that the migrations create: the names of all ``versions``, and the schema of one of them."""
 
     def __init__(self):
         self.versions = versions()
 
     def of(self, version: str) -> dict:
-        """As checks.schema_of has it."""
+        """Return the schema of a version, in the form of file_checks.schema_of."""
         with SqliteDatabase(":memory:") as database:
             run(database, version)
-            return integrity.schema_of(database.connection())
+            return file_checks.schema_of(database.connection())
 
 
 def run(database: SqliteDatabase, target: str | None = None) -> list[str]:
-    """Apply the scripts up to ``target``, or all. Raises Refusal where the file knows a script that we do not."""
+    """Apply the migrations up to ``target``, or all. Raises Refusal if the file has one that we do not know."""
     runner = Runner(database, str(SCRIPTS))
     unknown = [migration.name for migration in runner.status() if migration.path is None]
     if unknown:
@@ -133,25 +134,27 @@ def run(database: SqliteDatabase, target: str | None = None) -> list[str]:
         raise Refusal(f"was written by a newer version ({unknown[-1]}); this one knows up to {newest}")
     applied = runner.up(target)
     if applied:
-        # Who has the file open prepares its statements anew when the schema has changed, and finds out (fence.py).
+        # A changed schema makes running servers prepare their statements again, so that the schema guard runs.
         database.execute_sql("CREATE TABLE schema_has_changed (x)")
         database.execute_sql("DROP TABLE schema_has_changed")
     return applied
 
 
 def require_ours(database: SqliteDatabase) -> None:
+    """Raise Refusal if the file belongs to another application."""
     if database.get_tables() and database.pragma("application_id") != APPLICATION_ID:
         raise Refusal("is another application's SQLite database")
 
 
 def require_sound(database: SqliteDatabase) -> None:
+    """Raise Refusal if SQLite finds damage."""
     problems = database.execute_sql("PRAGMA integrity_check(1)").fetchall()
     if problems != [("ok",)]:
         raise Refusal("is damaged: " + " ".join(problems[0][0].split()))
 
 
 def require_true(database: SqliteDatabase) -> None:
-    """Raises Refusal where documents or digests show that something has changed behind our back."""
+    """Raise Refusal if documents or checksums show that another program changed a record."""
     with database.atomic():
         fault = next(integrity.record_faults(database.connection()), None)
     if fault:
@@ -159,6 +162,7 @@ def require_true(database: SqliteDatabase) -> None:
 
 
 def warn_of_network(path: Path, table: str = filesystem.MOUNTS) -> None:
+    """Print a warning if the file is on a network file system."""
     kind = filesystem.network_file_system(path, table)
     if kind:
         warning = f"{path} is on a network file system ({kind}), where SQLite's locks and log are not safe"

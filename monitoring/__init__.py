@@ -153,7 +153,7 @@ class Monitor:
         Gauges that cannot be read are omitted; /healthcheck?detail has the reason.
         """
         with suppress(OSError, RegistryError):
-            file, log = health.sizes(self.health.path)
+            file, log = engine.sizes(self.settings.database)
             yield "registry_database_bytes", "Size of the database file.", file, None
             yield "registry_wal_bytes", "Size of the write-ahead log.", log, None
             yield (

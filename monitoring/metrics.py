@@ -7,7 +7,7 @@ from bisect import bisect_left
 
 from config import VERSION
 from server.counters import ALIVE, FIRST, SLOT_CELLS, STARTS
-from storage.timing import SQLITE_VERSION
+from storage.engine import ENGINE_VERSION
 from web import UNMATCHED
 
 BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
@@ -87,7 +87,7 @@ class Collector:
         starts = core.CounterMetricFamily("registry_worker_starts", "Workers started, replacements included.")
         starts.add_metric((), totals[STARTS])
         alive = core.GaugeMetricFamily("registry_workers", "Workers alive.", sum(slot[ALIVE] for slot in slots))
-        about = {"version": VERSION, "sqlite": SQLITE_VERSION, "python": platform.python_version()}
+        about = {"version": VERSION, "sqlite": ENGINE_VERSION, "python": platform.python_version()}
         yield from (
             waits,
             waited,

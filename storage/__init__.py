@@ -1,1 +1,1 @@
-"""The database engine: connections, transactions, rendered documents, integrity checks and the search index."""
+"""Storage: the database engine, rendered documents, integrity checks and the search index."""

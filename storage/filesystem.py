@@ -1,4 +1,4 @@
-"""Which file system a path is on: a write-ahead log is safe only where one machine alone maps the file."""
+"""File systems: a write-ahead log is safe only on one that a single machine maps."""
 
 import os
 import re
@@ -11,13 +11,13 @@ NETWORK = {
 
 
 def is_full(path):
-    """Whether nobody but root can put anything into the path's folder."""
+    """Return whether the disk of a path has no room left for other users than root."""
     status = os.statvfs(os.path.dirname(os.path.abspath(path)))
     return status.f_bavail == 0 < status.f_blocks
 
 
 def network_file_system(path, mounts=MOUNTS):
-    """Its name, such as nfs4, or None where it is a local one or cannot be told."""
+    """Return the type of a path's network file system, such as nfs4, or None if it is local or unknown."""
     try:
         with open(mounts, encoding="utf-8", errors="surrogateescape") as file:
             lines = file.readlines()
@@ -28,7 +28,7 @@ def network_file_system(path, mounts=MOUNTS):
     for line in lines:
         before, _, after = line.partition(" - ")
         point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), before.split(" ")[4])
-        # Of two on the same point the later one hides the earlier.
+        # A later mount on the same point hides the earlier one.
         if len(point) >= longest and os.path.commonpath([path, point]) == point:
             kind, longest = after.split(" ")[0], len(point)
     return kind if kind in NETWORK else None

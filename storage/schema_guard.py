@@ -1,36 +1,38 @@
-"""Connections that refuse their statements while the file's schema is another version's."""
+"""Schema-version guard: connections that refuse statements while the file has another schema version."""
 
 import sqlite3
 
 from storage.timing import TimedConnection
 
-# The newest migration: the schema that this code reads and writes.
+# The newest migration: the schema version that this code reads and writes.
 SCHEMA = "0006_search_and_history"
 FIRST_OF_A_STATEMENT = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE)
 
 
-class Fenced(TimedConnection):
-    """A connection whose statements are refused while the file's schema is another version's.
+class GuardedConnection(TimedConnection):
+    """A connection that refuses statements while the file has another schema version.
 
-    A server that has the file open may see it migrated by a newer one. SQLite then prepares each statement anew, and
-    asks: so this costs nothing but when a statement is prepared.
+    A newer server may migrate the file while this one has it open. SQLite then prepares each statement again, and
+    calls its authorizer. So the guard costs nothing except when a statement is prepared.
     """
 
     def __init__(self, file, **options):
         super().__init__(file, **options)
-        # Another connection asks, since at that moment this one is busy.
-        self.beside = sqlite3.connect(file, timeout=0, isolation_level=None, uri=True)
+        # A connection cannot run a statement while it prepares one, so a second one reads the version.
+        self.version_reader = sqlite3.connect(file, timeout=0, isolation_level=None, uri=True)
         self.set_authorizer(self.authorize)
 
     def authorize(self, action, *_):
+        """Return whether SQLite may prepare a statement, as a result code of an authorizer."""
         if action not in FIRST_OF_A_STATEMENT:
             return sqlite3.SQLITE_OK
         try:
-            ((newest,),) = self.beside.execute("SELECT max(name) FROM schema_migration").fetchall()
+            ((newest,),) = self.version_reader.execute("SELECT max(name) FROM schema_migration").fetchall()
         except sqlite3.Error:
-            return sqlite3.SQLITE_OK  # what cannot be read here, the statement will not read either
+            return sqlite3.SQLITE_OK  # the statement will fail for the same reason, and report it
         return sqlite3.SQLITE_OK if newest == SCHEMA else sqlite3.SQLITE_DENY
 
     def close(self):
-        self.beside.close()
+        """Close both connections."""
+        self.version_reader.close()
         super().close()

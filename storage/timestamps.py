@@ -1,4 +1,4 @@
-"""What time it is, as records have it: ISO 8601 in UTC, 26 characters, microseconds."""
+"""Timestamps of records: ISO 8601 in UTC, 26 characters, microseconds."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,18 +6,20 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 def current_time():
+    """Return the current time."""
     return time_before(timedelta())
 
 
 def time_before(ago):
-    """The time that was a timedelta ago."""
+    """Return the time a timedelta ago."""
     return text_of(datetime.now(UTC).replace(tzinfo=None) - ago)
 
 
 def time_after(previous):
-    """The present time, or where the clock has gone back the next that there is after ``previous``."""
+    """Return the current time, or if the clock has gone back, ``previous`` and a microsecond."""
     return max(current_time(), text_of(datetime.fromisoformat(previous) + MICROSECOND))
 
 
 def text_of(moment):
+    """Return a datetime as the text that records contain."""
     return moment.isoformat(timespec="microseconds")

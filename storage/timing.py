@@ -1,18 +1,17 @@
-"""How long SQLite takes of a thread's time, and how long its writers wait for each other."""
+"""Statement timing: how long SQLite takes in each thread, and how long writers wait for the write lock."""
 
 import sqlite3
 import threading
 import time
 
-SQLITE_VERSION = sqlite3.sqlite_version
-# SQLite sleeps a millisecond before it tries a lock for the second time: whatever takes less did not wait.
+# SQLite sleeps a millisecond before it tries a lock for the second time: what takes less did not wait.
 SHORTEST_WAIT = 0.001
 
 
 class Spent(threading.local):
-    """What this thread's statements took since somebody set it back; ``waits`` are those for the write lock.
+    """Seconds that this thread's statements took since the last reset, and their ``waits`` for the write lock.
 
-    A statement's time is up to its first row, which is all of it where it returns one, or none.
+    A statement is timed up to its first row, which is all of it if it returns one row or none.
     """
 
     seconds = 0.0
@@ -23,7 +22,10 @@ spent = Spent()
 
 
 class TimedCursor(sqlite3.Cursor):
+    """A cursor that times its statements, and how long they wait for the write lock."""
+
     def execute(self, statement, parameters=()):
+        """Run a statement and add its time to this thread's."""
         began = time.perf_counter()
         try:
             return sqlite3.Cursor.execute(self, statement, parameters)
@@ -35,12 +37,14 @@ class TimedCursor(sqlite3.Cursor):
 
 
 class TimedConnection(sqlite3.Connection):
-    """Its own ``execute`` makes a cursor that is not one of ours."""
+    """A connection that times its statements; its own ``execute`` would make an untimed cursor."""
 
     def cursor(self, factory=TimedCursor):
+        """Return a timed cursor."""
         return super().cursor(factory)
 
     def execute(self, statement, parameters=()):
+        """Run a statement and add its time to this thread's."""
         began = time.perf_counter()
         try:
             return sqlite3.Connection.execute(self, statement, parameters)

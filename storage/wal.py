@@ -1,35 +1,35 @@
-"""Whether a write-ahead log was damaged, by what SQLite documents of it (fileformat2.html, walformat.html)."""
+"""Damage to a write-ahead log, found by its documented format (sqlite.org: fileformat2.html, walformat.html)."""
 
 import os
 import struct
 
 HEADER, FRAME, INDEX = struct.Struct(">8I"), struct.Struct(">6I"), struct.Struct("=12I")
 FORMAT = 3007000
-ORDERS = {0x377F0682: "<", 0x377F0683: ">"}  # the magic numbers: in which order of bytes checksums are taken
+ORDERS = {0x377F0682: "<", 0x377F0683: ">"}  # magic number → byte order of the checksums
 WORD = 2**32 - 1
 
-# SQLite ends a log at the first frame that does not fit, as a loss of power leaves one, and says nothing. What no loss
-# of power leaves, since each commit is synced before the index counts it and before the next begins: a frame that goes
-# on from a commit beyond, and fewer frames than the index (the -shm file) counts.
+# SQLite ends a log at the first invalid WAL frame, because a power loss leaves one. Each commit is synced
+# before the index (the -shm file) counts it and before the next one begins. So no power loss leaves an invalid frame
+# before one that continues from a later commit, nor fewer frames than the index counts: that is damage.
 
 
 def log_of(path):
-    """SQLite follows links before it names the log."""
+    """Return the path of the write-ahead log; SQLite follows links before it names it."""
     return f"{os.path.realpath(path)}-wal"
 
 
 def unsynced_mark_of(path):
-    """A file that is there while commits are synced together: a loss of power may then leave anything of them."""
+    """Return the path of the mark that exists while syncs are deferred: a power loss may then leave any frames."""
     return f"{os.path.realpath(path)}-unsynced"
 
 
 def log_fault(path):
-    """What is wrong with the log of the database ``path``, or None. Who opens the database ends a log at its damage."""
+    """Return the problem of a database's log, or None. Call it first: opening the database cuts a damaged log."""
     if os.path.exists(unsynced_mark_of(path)):
         return None
     try:
-        found = damage_of(path)
-        while found != (again := found and damage_of(path)):  # another process writes
+        found = find_damage(path)
+        while found != (again := found and find_damage(path)):  # another process writes
             found = again
     except FileNotFoundError:
         return None
@@ -39,20 +39,23 @@ def log_fault(path):
     return f"is damaged: what was committed is missing in its log, {name}, from byte {found[1]} on"
 
 
-def damage_of(path):
-    """(the log's header, the byte where it breaks off), if a commit beyond that was on the disk; else None."""
-    salts_of_index, counted = counted_in(f"{os.path.realpath(path)}-shm")  # before the log, which grows
+def find_damage(path):
+    """Return (the log's header, the offset of the damage) if a commit behind it was synced, else None."""
+    salts_of_index, counted = committed_frames(f"{os.path.realpath(path)}-shm")  # before the log, which grows
     with open(log_of(path), "rb") as file:
         header = file.read(HEADER.size)
         if not is_header(header):
-            return None  # a loss of power can leave it half written, before frames that had been copied to the database
+            return None  # a power loss can leave it half written, before frames that are in the database
         salts = HEADER.unpack(header)[4:6]
-        place = break_in(file, header, counted if salts == salts_of_index else 0)
+        place = first_lost_frame(file, header, counted if salts == salts_of_index else 0)
     return None if place is None else (header, place)
 
 
-def break_in(file, header, counted):
-    """Where the log's frames break off, of which the index has ``counted`` so many; None if nothing is behind."""
+def first_lost_frame(file, header, counted):
+    """Return the offset of the first invalid frame if commits behind it are lost, else None.
+
+    They are lost if a later frame continues from a commit, or if the index has ``counted`` more frames.
+    """
     magic, _, page_size, _, *salts, first, second = HEADER.unpack(header)
     size, place, number = FRAME.size + page_size, HEADER.size, 0
     broken, before, is_commit = None, (first, second), False
@@ -70,14 +73,15 @@ def break_in(file, header, counted):
 
 
 def is_header(header):
+    """Return whether a log's header is complete and its checksum fits."""
     if len(header) < HEADER.size:
         return False
     magic, version, *_, first, second = HEADER.unpack(header)
     return magic in ORDERS and version == FORMAT and checksum(ORDERS[magic], header[:24]) == (first, second)
 
 
-def counted_in(index):
-    """(salts, how many frames of the log are committed), by the index's header where that is whole, else (None, 0)."""
+def committed_frames(index):
+    """Return (salts, number of committed WAL frames) by the index's header, or (None, 0) if that is not whole."""
     try:
         with open(index, "rb") as file:
             header, copy = file.read(INDEX.size), file.read(INDEX.size)
@@ -91,7 +95,7 @@ def counted_in(index):
 
 
 def checksum(order, content, before=(0, 0)):
-    """SQLite's, which goes on from that of the frame before."""
+    """Return SQLite's checksum, which continues from that of the previous frame."""
     first, second = before
     words = struct.unpack(f"{order}{len(content) // 4}I", content)
     for even, odd in zip(words[::2], words[1::2], strict=True):

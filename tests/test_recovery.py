@@ -19,7 +19,7 @@ import migrations
 import models
 from cli import purge
 from listing import planner
-from storage import integrity, search_index, timestamps
+from storage import file_checks, integrity, search_index, timestamps
 from storage.documents import words_of
 
 SECRET = "swift+https://user:secret@store/1"
@@ -582,7 +582,7 @@ def test_a_migration_killed_at_every_statement_leaves_the_old_or_the_new_and_goe
         outcomes.append(len(names))
         assert names in (migrations.versions()[:1], migrations.versions())
         migrations.migrate(path, 5)
-        assert list(integrity.file_faults(path, migrations.Schemas())) == []
+        assert list(file_checks.file_faults(path, migrations.Schemas())) == []
         path.unlink()
         if process.returncode == 0:
             break

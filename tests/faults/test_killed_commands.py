@@ -20,7 +20,7 @@ from errors import StartupError
 from faults.conftest import rounds
 from faults.powerloss import CREATE, RENAME, TRUNCATE, Chance, disk_after, read_trace
 from registry import create_app
-from storage import integrity
+from storage import file_checks
 
 # What does not differ from run to run; ``check`` holds the rest against it.
 CONTENT = (
@@ -162,7 +162,7 @@ class Stage:
         path = self.case.path
         if not path.exists():
             return [] if None in wholes else [f"{path.name} is gone"]
-        found = [fault.text for fault in integrity.file_faults(path, migrations.Schemas())]
+        found = [fault.text for fault in file_checks.file_faults(path, migrations.Schemas())]
         if found:
             return found
         if content_of(path) not in wholes:

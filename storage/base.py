@@ -1,0 +1,52 @@
+"""Database engine interface: connections, transactions, error translation, health and sizes."""
+
+from abc import ABC, abstractmethod
+from contextlib import contextmanager
+
+
+class Engine(ABC):
+    """A database engine. ``database`` is its Peewee database, ``errors`` are the exceptions of its driver."""
+
+    version = ""
+    database = None
+    errors = ()
+
+    @abstractmethod
+    def open(self, settings):
+        """Choose the database of the section [database]; each thread connects at its first query, after any fork."""
+
+    @abstractmethod
+    def translate(self, error):
+        """Return the domain error for an error of the driver, or the error itself if it is a defect of ours."""
+
+    @abstractmethod
+    def writing(self):
+        """Return a transaction that takes the write lock at its start."""
+
+    @abstractmethod
+    def without_waiting(self):
+        """Return a context in which a locked database fails at once."""
+
+    @abstractmethod
+    def health(self, settings):
+        """Return {"read", "version" and "write": "ok" or the problem}, tried on a connection of its own."""
+
+    @abstractmethod
+    def sizes(self, settings):
+        """Return the bytes of the database and of its write-ahead log."""
+
+    def reading(self):
+        """Return a transaction that reads one snapshot."""
+        return self.database.atomic()
+
+    def execute(self, statement, parameters):
+        """Run a statement and return its cursor."""
+        return self.database.connection().execute(statement, parameters)
+
+    @contextmanager
+    def translated_errors(self):
+        """Raise domain errors instead of the driver's."""
+        try:
+            yield
+        except self.errors as error:
+            raise self.translate(error) from error

@@ -16,7 +16,7 @@ import orjson
 from auth import REPEATED
 from bench.draws import ADMIN, ANONYMOUS, Draws, Question, Source
 from config import read_settings
-from listing import planner
+from listing import sqlite_planner
 from registry import create_app
 from storage import engine
 
@@ -68,7 +68,7 @@ class Registry:
 
     def ask(self, question):
         """(seconds of CPU, the response). As the first time: what a process remembers of filters is forgotten."""
-        planner.remembered.clear()
+        sqlite_planner.count_cache.clear()
         headers = identity(question.caller)
         start = time.thread_time()
         response = self.client.get(question.target, headers=headers)

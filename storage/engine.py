@@ -85,3 +85,11 @@ def translated(error):
             return DatabaseUnavailable(f"The database {SQLITE_TROUBLES[code]}; nothing was changed.")
         cause = getattr(cause, "orig", None) or cause.__context__
     return error
+
+
+def fetch_row(statement, parameters):
+    """Return the first row of a statement, or None. Raises DatabaseUnavailable."""
+    try:
+        return execute(statement, parameters).fetchone()
+    except DATABASE_ERRORS as error:
+        raise translated(error) from error

@@ -6,7 +6,7 @@ import pytest
 from conftest import CALLERS
 
 import models
-from listing import planner
+from listing import sqlite_planner
 
 BRIEF_KEYS = {"id", "name", "size", "disk_format", "container_format", "checksum"}
 FULL_KEYS = BRIEF_KEYS | {"status", "virtual_size", "min_disk", "min_ram", "owner", "is_public", "protected"}
@@ -439,7 +439,7 @@ def test_a_list_takes_as_many_statements_for_thirty_images_as_for_three(client_a
             details = {"properties": {"a": "1", "b": "2"}, "locations": ["file:///a", "file:///b"]}
             make_image(owner="owner", is_public=True, members={"member": False}, **details)
         statements = []
-        planner.remembered.clear()
+        sqlite_planner.count_cache.clear()
         models.database.connection().set_trace_callback(statements.append)
         response = client.get(path, query_string=query)
         models.database.connection().set_trace_callback(None)

@@ -6,7 +6,7 @@ import pytest
 from conftest import IMAGE
 
 import models
-from listing import planner
+from listing import sqlite_planner
 
 # What a list asks for, and the index that its search must use; all are in the index's order.
 ORDERED = {
@@ -47,7 +47,7 @@ def plan_of(client):
     connection = models.database.connection()
 
     def plan(query):
-        planner.remembered.clear()
+        sqlite_planner.count_cache.clear()
         statements = []
         connection.set_trace_callback(statements.append)
         assert client.get(f"/images?{query}").status_code == 200
@@ -92,9 +92,9 @@ def test_a_deep_page_begins_within_the_index(plan_of, client):
 
 @pytest.mark.parametrize("sort", ["name", "size", "updated_at"])
 def test_filters_that_seldom_meet_read_one_index_and_no_rows(plan_of, monkeypatch, sort):
-    monkeypatch.setattr(planner, "FEW", 0)
-    monkeypatch.setattr(planner, "SELDOM", planner.SAMPLE + 1)
-    monkeypatch.setattr(planner, "SORTED", 1)
+    monkeypatch.setattr(sqlite_planner, "FEW", 0)
+    monkeypatch.setattr(sqlite_planner, "SELDOM", sqlite_planner.SAMPLE + 1)
+    monkeypatch.setattr(sqlite_planner, "SORTED", 1)
     filters = "name=a&status=active&disk_format=raw&container_format=bare&owner=owner&protected=true"
     ranges = "min_disk=1&min_ram=1&size_min=1&size_max=9&changes-since=2100-01-01"
 

@@ -7,7 +7,7 @@ from conftest import IMAGE
 from support import list_model
 
 import models
-from listing import pages, planner
+from listing import pages, sqlite_planner
 from storage import engine, search_index
 
 LETTERS = {"İstanbul": "istanbul", "straße": "STRASSE", "Oﬃce ﬁle": "office fi", "Café": "cafe", "CAFÉ": "cafe\u0301"}
@@ -235,7 +235,7 @@ HIDDEN_FROM |= {"sharer": "public shared", "owner": "private public shared", "ad
 def test_hidden_images_are_neither_found_nor_counted(
     indexed_together, client_as, make_image, monkeypatch, caller, names, few
 ):
-    monkeypatch.setattr(planner, "FEW", few)
+    monkeypatch.setattr(sqlite_planner, "FEW", few)
     fields = {"owner": "owner", "properties": {"os": "secretos"}}
     make_image(name="public", is_public=True, **fields)
     make_image(name="shared", members={"member": False, "sharer": True}, **fields)
@@ -319,7 +319,7 @@ class Changing:
 
     def answers(self, text):
         """(found, expected): the ids."""
-        planner.remembered.clear()
+        sqlite_planner.count_cache.clear()
         query = {"q": text, "is_public": "none"}
         shown = self.client.get("/images", query_string=query).json["images"]
         expected = list_model.all_listed(self.records(), query, "admin")
@@ -335,7 +335,7 @@ ACTIONS = (
 @pytest.mark.parametrize("seed", range(3))
 def test_an_image_is_found_by_its_present_words_alone(client, tmp_path, monkeypatch, together, seed):
     monkeypatch.setattr(search_index, "INDEXED_TOGETHER", together)
-    monkeypatch.setattr(planner, "FEW", (0, 500, 3)[seed])
+    monkeypatch.setattr(sqlite_planner, "FEW", (0, 500, 3)[seed])
     changing = Changing(client, tmp_path, f"{together} {seed}")
 
     for _ in range(60):

@@ -1,0 +1,170 @@
+"""SQLite's query planner for lists: choose the driving index of each branch."""
+
+from listing.branches import POSITION, Filter
+from listing.sqlite_dialect import (
+    BOUND_DRIVERS,
+    ORDER,
+    ORDERED_FILTERS,
+    SCAN,
+    SPARSE_FILTERS,
+    START_CONDITIONS,
+    SQLiteDialect,
+)
+from storage.engine import fetch_row
+from storage.ttl_cache import TTLCache
+
+# A filter with fewer matches than this drives its branch: they are sorted.
+FEW = 500
+# The most matches that are sorted where the filters rarely match together. Beyond, the index of the default order is
+# scanned: it contains all filtered columns but properties.
+SORTED = 20_000
+# Filters rarely match together if fewer than SELDOM of the newest SAMPLE images do.
+SAMPLE, SELDOM = 300, 4
+# Number of next images in the list's order that a search probes.
+LOOKED_AHEAD = 3000
+# Cached counts choose the plan, never the answer.
+COUNT_TTL_SECONDS = 10
+count_cache = TTLCache(max_entries=4096)
+dialect = SQLiteDialect()
+
+
+def choose_driving_indexes(query, filters, branches, parameters):
+    """Return the branches, each with its driver."""
+    return tuple(
+        branch._replace(driver=choose_driving_index(query, filters, branch, parameters)) for branch in branches
+    )
+
+
+def choose_driving_index(query, filters, branch, parameters):
+    """Return the driver of a branch; ``docs/decisions.md`` has what each rule gains."""
+    filters = [*filters, *(() if branch.scope == "all" else (Filter(branch.scope),))]
+    candidates = list(dict.fromkeys(BOUND_DRIVERS.get(filter_, filter_) for filter_ in filters))
+    natural = [filter_ for filter_ in candidates if is_natural(filter_, query.sort_key)]
+    if len(candidates) < 2 and len(natural) == len(candidates):
+        return candidates[0] if candidates else ORDER
+    probe = Probe(query, branch.partition, parameters)
+    rarest, count = probe.rarest_of(candidates, FEW)
+    if count < FEW:
+        return rarest
+    if query.search:
+        is_ahead = probe.count_ahead(filters) >= enough_ahead(query.limit)
+        return ORDER if is_ahead else probe.sorted_or_scanned(candidates)
+    if (len(candidates) > 1 or query.sort_key != "created_at") and probe.is_rarely_together(filters):
+        return probe.sorted_or_scanned(candidates)
+    return min(natural, key=lambda filter_: probe.count_newest([filter_]), default=ORDER)
+
+
+def is_natural(filter_, sort_key):
+    """Return whether an index has the filter's matches in the order of the list."""
+    if filter_.name == "own":
+        return sort_key in ("created_at", "name")
+    if filter_.name == "property":
+        return sort_key == "created_at"
+    return filter_.name in ORDERED_FILTERS and sort_key in ("created_at", filter_.name)
+
+
+def enough_ahead(limit):
+    """Return how many of the next LOOKED_AHEAD images must match, so that no more are walked than would be sorted."""
+    return min(limit + 1, max(LOOKED_AHEAD * limit // SORTED, LOOKED_AHEAD // 20))
+
+
+class Probe:
+    """Counts of one query's matches in a list partition, up to a limit and cached."""
+
+    def __init__(self, query, partition, parameters):
+        self.query, self.partition, self.parameters = query, partition, parameters
+
+    def rarest_of(self, candidates, most):
+        """Return the filter with the fewest matches among those with an index, and their number, at most ``most``."""
+        counts = {filter_: self.count_matches(filter_, most) for filter_ in candidates if has_index(filter_)}
+        rarest = min(counts, key=counts.get, default=ORDER)
+        return rarest, counts.get(rarest, most)
+
+    def sorted_or_scanned(self, candidates):
+        """Return the driver where the list's order would be walked too far."""
+        most = self.sorted_at_most()
+        rarest, count = self.rarest_of(candidates, most)
+        return rarest if count < most else SCAN
+
+    def is_rarely_together(self, filters):
+        """Return whether a sample says that the list's order is walked further than the rarest matches are sorted."""
+        enough = max(SELDOM, self.query.limit * SAMPLE // SORTED)
+        return self.is_of_newest() or self.count_newest(filters) < enough
+
+    def is_of_newest(self):
+        """Return whether changes_since matches little but the newest images, which then are no sample of the others."""
+        if self.query.changes_since is None or (self.query.sort_key, self.query.sort_dir) == ("created_at", "desc"):
+            return False
+        quarter = self.newest_pk() // 4
+        return self.count_matches(Filter("changes_since"), quarter) < quarter
+
+    def sorted_at_most(self):
+        """Return the most matches to sort: reading a row costs as much as twelve entries of the scanned index."""
+        return min(self.newest_pk() // 12, SORTED)
+
+    def newest_pk(self):
+        """Return about how many images there are."""
+        return recall("newest pk", "SELECT coalesce(max(pk), 0) FROM image", {})
+
+    def count_newest(self, filters):
+        """Return how many of the newest images of the partition match."""
+        return self.count_first(filters, "image_by_created_at", "TRUE", "created_at DESC, id DESC", SAMPLE)
+
+    def count_ahead(self, filters):
+        """Return how many of the next images in the list's order match."""
+        columns, direction = self.query.sort_columns, self.query.sort_dir
+        after = "TRUE"
+        if "p0" in self.parameters:
+            ranges = "null after" if self.parameters["p0"] is None else "after"
+            after = " AND ".join(dialect.range_conditions(columns, direction, ranges))
+        order = ", ".join(f"{column} {direction}" for column in columns)
+        return self.count_first(filters, f"image_by_{self.query.sort_key}", after, order, LOOKED_AHEAD)
+
+    def count_first(self, filters, index, after, order, most):
+        """Return how many of the first ``most`` images of an index match."""
+        matches = " AND ".join(condition for filter_ in filters for condition in dialect.conditions(filter_)) or "TRUE"
+        statement = f"""SELECT count(*) FROM (SELECT {matches} AS is_match FROM image INDEXED BY {index}
+            WHERE shelf = {self.partition} AND {after} ORDER BY {order} LIMIT {most}) AS sample WHERE is_match"""
+        values = [value for name, value in self.parameters.items() if name != "most"]
+        if after == "TRUE":
+            values = [value for name, value in self.parameters.items() if name not in ("most", *POSITION)]
+        return recall((statement, *values), statement, self.parameters)
+
+    def count_matches(self, filter_, most):
+        """Return the matches of a filter, at most ``most``; of the partition, if the filter's index contains it."""
+        if filter_.name in SPARSE_FILTERS and not self.parameters[f"f_{filter_.name}"]:
+            return most
+        if filter_.name == "search" and most < self.sorted_at_most():
+            # The first match can cost nearly as much as all, so all are counted once.
+            return min(self.count_matches(filter_, self.sorted_at_most()), most)
+        key = (filter_, self.partition, most, *(self.parameters.get(name) for name in parameters_of(filter_)))
+        source = dialect.matches_of(filter_, self.partition)
+        return recall(key, f"SELECT count(*) FROM (SELECT 1 FROM {source} LIMIT {most}) AS counted", self.parameters)
+
+
+def has_index(filter_):
+    """Return whether an index finds the filter's matches."""
+    return filter_.name == "property" or filter_.name in START_CONDITIONS
+
+
+def parameters_of(filter_):
+    """Return the names of the parameters that a filter reads."""
+    number = filter_.number
+    return {
+        "search": ("q_match", "q_id"),
+        "property": (f"n{number}", f"v{number}"),
+        "size": ("size_min", "size_max"),
+        "changes_since": ("changes_since",),
+        "own": ("tenant",),
+        "member": ("tenant",),
+    }.get(filter_.name, (f"f_{filter_.name}",))
+
+
+def recall(key, statement, parameters):
+    """Return the count of a statement, cached for COUNT_TTL_SECONDS."""
+    entry = count_cache.get(key)
+    if entry is not None and entry.is_fresh:
+        return entry.value
+    (count,) = fetch_row(statement, parameters)
+    count_cache.put(key, count, COUNT_TTL_SECONDS)
+    return count

@@ -36,22 +36,32 @@ def choose_driving_indexes(query, filters, branches, parameters):
 
 
 def choose_driving_index(query, filters, branch, parameters):
-    """Return the driver of a branch; ``docs/decisions.md`` has what each rule gains."""
+    """Return the driver of a branch.
+
+    The factors are those by which the worst query kind slows down without the rule, at 100,000 images
+    (``docs/decisions.md``, "Lists").
+    """
     filters = [*filters, *(() if branch.scope == "all" else (Filter(branch.scope),))]
     candidates = list(dict.fromkeys(BOUND_DRIVERS.get(filter_, filter_) for filter_ in filters))
     natural = [filter_ for filter_ in candidates if is_natural(filter_, query.sort_key)]
+    # The index that has the order and the only filter: nothing is sorted or skipped.
     if len(candidates) < 2 and len(natural) == len(candidates):
         return candidates[0] if candidates else ORDER
     probe = Probe(query, branch.partition, parameters)
+    # Few matches are sorted.
     rarest, count = probe.rarest_of(candidates, FEW)
     if count < FEW:
         return rarest
+    # Words cluster in the order of names and times, so a search probes the next images (8 times).
     if query.search:
-        is_ahead = probe.count_ahead(filters) >= enough_ahead(query.limit)
-        return ORDER if is_ahead else probe.sorted_or_scanned(candidates)
+        return ORDER if probe.count_ahead(filters) > query.limit else probe.sorted_or_scanned(candidates)
+    # Filters that rarely match together: sort the rarest (4.8 times), or scan (2.5 times; without both, 51 times).
     if (len(candidates) > 1 or query.sort_key != "created_at") and probe.is_rarely_together(filters):
         return probe.sorted_or_scanned(candidates)
-    return min(natural, key=lambda filter_: probe.count_newest([filter_]), default=ORDER)
+    # The list's order; of several indexes that have it, the one with the fewest matches (3.1 times).
+    if len(natural) < 2:
+        return natural[0] if natural else ORDER
+    return min(natural, key=lambda filter_: probe.count_newest([filter_]))
 
 
 def is_natural(filter_, sort_key):
@@ -61,11 +71,6 @@ def is_natural(filter_, sort_key):
     if filter_.name == "property":
         return sort_key == "created_at"
     return filter_.name in ORDERED_FILTERS and sort_key in ("created_at", filter_.name)
-
-
-def enough_ahead(limit):
-    """Return how many of the next LOOKED_AHEAD images must match, so that no more are walked than would be sorted."""
-    return min(limit + 1, max(LOOKED_AHEAD * limit // SORTED, LOOKED_AHEAD // 20))
 
 
 class Probe:
@@ -82,25 +87,22 @@ class Probe:
 
     def sorted_or_scanned(self, candidates):
         """Return the driver where the list's order would be walked too far."""
-        most = self.sorted_at_most()
-        rarest, count = self.rarest_of(candidates, most)
-        return rarest if count < most else SCAN
+        rarest, count = self.rarest_of(candidates, SORTED)
+        return rarest if count < SORTED else SCAN
 
     def is_rarely_together(self, filters):
-        """Return whether a sample says that the list's order is walked further than the rarest matches are sorted."""
-        enough = max(SELDOM, self.query.limit * SAMPLE // SORTED)
-        return self.is_of_newest() or self.count_newest(filters) < enough
+        """Return whether walking the list's order would take long to fill a page."""
+        return self.is_of_newest() or self.count_newest(filters) < SELDOM
 
     def is_of_newest(self):
-        """Return whether changes_since matches little but the newest images, which then are no sample of the others."""
+        """Return whether changes_since matches little but the newest images (33 times slower without).
+
+        They are then no sample of the others.
+        """
         if self.query.changes_since is None or (self.query.sort_key, self.query.sort_dir) == ("created_at", "desc"):
             return False
         quarter = self.newest_pk() // 4
         return self.count_matches(Filter("changes_since"), quarter) < quarter
-
-    def sorted_at_most(self):
-        """Return the most matches to sort: reading a row costs as much as twelve entries of the scanned index."""
-        return min(self.newest_pk() // 12, SORTED)
 
     def newest_pk(self):
         """Return about how many images there are."""
@@ -134,9 +136,9 @@ class Probe:
         """Return the matches of a filter, at most ``most``; of the partition, if the filter's index contains it."""
         if filter_.name in SPARSE_FILTERS and not self.parameters[f"f_{filter_.name}"]:
             return most
-        if filter_.name == "search" and most < self.sorted_at_most():
+        if filter_.name == "search" and most < SORTED:
             # The first match can cost nearly as much as all, so all are counted once.
-            return min(self.count_matches(filter_, self.sorted_at_most()), most)
+            return min(self.count_matches(filter_, SORTED), most)
         key = (filter_, self.partition, most, *(self.parameters.get(name) for name in parameters_of(filter_)))
         source = dialect.matches_of(filter_, self.partition)
         return recall(key, f"SELECT count(*) FROM (SELECT 1 FROM {source} LIMIT {most}) AS counted", self.parameters)

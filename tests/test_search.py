@@ -1,4 +1,4 @@
-"""GET /images?q=: what is found by which words, whatever happens to the image, and what is told of how many."""
+"""Search (GET /images?q=): matches by words and ids, after any change, and their count."""
 
 import random
 
@@ -67,7 +67,7 @@ WITHOUT_WORDS = ["*", '""', "-", "----", "🐧", "^", "()", "_", "\u0301", "\u20
 
 @pytest.fixture
 def found(client):
-    """A function: the names that a query finds, sorted."""
+    """Return a function: the sorted names that a query matches."""
 
     def find(text, **query):
         response = client.get("/images", query_string={"q": text, "is_public": "none", **query})
@@ -79,7 +79,7 @@ def found(client):
 
 @pytest.fixture(params=[1, 256])
 def indexed_together(monkeypatch, request):
-    """An image is found by its words in the index as by those that wait for it."""
+    """Run a test with words in the search index, and with words not yet in it."""
     monkeypatch.setattr(search_index, "INDEXED_TOGETHER", request.param)
     return request.param
 
@@ -263,7 +263,7 @@ WORDS = ("alpha", "beta", "gamma", "al", "ab", "b", "café", "12", "12.04", "x86
 
 
 class Changing:
-    """A registry that changes at random, asked as its own records answer."""
+    """Registry with random changes, and a model of its answers."""
 
     def __init__(self, client, folder, seed):
         self.client, self.folder, self.chance = client, folder, random.Random(seed)
@@ -318,7 +318,7 @@ class Changing:
         self.run("restore", copy, "--force")
 
     def answers(self, text):
-        """(found, expected): the ids."""
+        """Return (found ids, expected ids)."""
         sqlite_planner.count_cache.clear()
         query = {"q": text, "is_public": "none"}
         shown = self.client.get("/images", query_string=query).json["images"]

@@ -27,7 +27,7 @@ class Ask(NamedTuple):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Return the identity headers that a proxy would send for ``flavor = trusted-auth``."""
+        """Return the identity headers of a proxy for ``flavor = trusted-auth``."""
         identity = {"X-Identity-Status": "Confirmed", "X-User-Id": "someone", "X-Tenant-Id": self.tenant}
         identity = {} if self.tenant is None else identity | {"X-Roles": "member"}
         return identity | ({} if self.etag is None else {"If-None-Match": self.etag})
@@ -109,7 +109,7 @@ def is_listed(entry: Entry, query: dict[str, str], tenant: str | None) -> bool:
 
 
 def is_in_state(entry, query, tenant):
-    """Return whether an entry's state is listed; deleted and killed images only on demand."""
+    """Return whether an entry's state is listed."""
     if query.get("deleted") == "true":
         return entry.deleted
     if entry.deleted and (tenant is not None or "changes-since" not in query):

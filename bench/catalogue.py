@@ -77,7 +77,7 @@ def write(path: Path, count: int) -> None:
 
 
 def records(count: int):
-    """Yield full records of the API, oldest first, with ``visibility`` and ``members``."""
+    """Yield full records, oldest first, with ``visibility`` and ``members``."""
     chance = random.Random(f"{SEED} {count}")
     special = {"few": spread(count, OWNED_BY_FEW, 1), "guest": spread(count, SHARED_WITH_GUEST, 2)}
     special["rare"] = spread(count, min(RARE_IMAGES, count // 20), 0)
@@ -146,7 +146,7 @@ def draw_size(chance):
 
 
 def draw_times(chance, number, count, is_deleted):
-    """Return times at an even pace, four of twenty at one moment; a fifth is changed later."""
+    """Return times at an even pace: four of 20 are ties, a fifth is changed later."""
     tied = number - number % 20 if number % 20 < 4 else number
     created = OLDEST + YEARS * (tied / count)
     changed = created + (OLDEST + YEARS - created) * (chance.random() if is_deleted or chance.random() < 0.2 else 0)

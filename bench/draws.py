@@ -35,7 +35,7 @@ class Question(NamedTuple):
 
     @property
     def shape(self):
-        """The parameters without most values; questions of one shape are of one kind."""
+        """Return the parameters without most values, which make a kind."""
         names = [name for name, _ in self.query if name not in (*TOLD, "sort_dir", "limit", "position")]
         told = [pair for pair in self.query if pair[0] in TOLD]
         return (*names, *told, self.caller if self.caller in (ADMIN, ANONYMOUS) else "tenant")

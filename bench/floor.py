@@ -12,7 +12,7 @@ from storage import engine
 
 
 def create_app() -> Flask:
-    """Return the application: constants of BENCH_ANSWERS, or commits into the database."""
+    """Return the application: constants of BENCH_ANSWERS, or commits."""
     app = Flask("floor", static_folder=None)
     if "BENCH_ANSWERS" in os.environ:
         constants = json.loads(Path(os.environ["BENCH_ANSWERS"]).read_text())

@@ -105,7 +105,7 @@ class Kinds:
             yield Kind(f"property of a third by {sort_key}", self.several(query))
 
     def searches(self):
-        """Yield searches, which have no target; they should grow little with the catalogue."""
+        """Yield searches; they have no target but should grow little."""
         listed = self.listed()
         numbers = [words[-1] for entry in self.sample(listed) if (words := answers.words_in(entry.name or ""))]
         rare = [self.page({"q": number}) for number in dict.fromkeys(filter(str.isdigit, numbers))]
@@ -135,7 +135,7 @@ class Kinds:
         )
 
     def each(self, name, queries, make=None):
-        """Return a kind for each query, or a quick one for all; ``make(query)`` returns pages."""
+        """Return a kind for each query, or one for all; ``make(query)`` returns pages."""
         asks = [make(query) if make else [self.page(query)] for query in queries]
         if self.is_whole:
             values = [next(iter(query.values())) for query in queries]

@@ -27,7 +27,7 @@ class Mixture(NamedTuple):
 
 
 def measure(database: Path, folder: Path, asks, ids: list[str], seconds: float) -> Mixture:
-    """Measure writers and readers together; first each alone, for a quarter of the time."""
+    """Measure writers and readers: each alone for a quarter, then together."""
     half, alone = CLIENTS // 2, seconds / 4
     readers = wrk.write_requests(folder / "readers", [("GET", ask.target, ask.headers, "") for ask in asks])
     writers = wrk.write_requests(folder / "writers", list(mixed_writes(ids)))

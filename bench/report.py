@@ -134,7 +134,7 @@ def write(report: Report, folder: Path) -> None:
 
 
 def chart(timings: list[Timing]) -> str:
-    """Return an SVG of CPU time against size, both logarithmic; chosen kinds in colour."""
+    """Return an SVG of CPU time against size, both logarithmic."""
     lines = [(t.kind.name, {size: t.middle(size, "ours", "cpu") for size in t.pairs}) for t in timings]
     floors = [t for t in timings if t.kind.name == "list of 25"]
     lines += [("the floor, list of 25", {s: t.middle(s, "floor", "cpu") for s in t.pairs}) for t in floors]

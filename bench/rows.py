@@ -34,7 +34,7 @@ def tables_of_images(connection):
 
 
 def statements(before, after):
-    """Return the [(sql, values)] that turn one image's rows from ``before`` to ``after``."""
+    """Return [(sql, values)] that turn an image's rows ``before`` into ``after``."""
     made = [write(table, key, before.get((table, key), {}), row) for (table, key), row in after.items()]
     gone = [
         (f'DELETE FROM "{table}" WHERE {matches(key)}', [value for _, value in key])

@@ -72,7 +72,7 @@ class Server:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def cpu_seconds(self) -> float:
-        """Return the user and system time of master and workers, with nanosecond resolution."""
+        """Return the CPU time of master and workers, with nanosecond resolution."""
         return sum(time.clock_gettime_ns(~pid << 3 | 2) for pid in (self.process.pid, *self.workers())) / 1e9
 
     def worker_mebibytes(self) -> float:
@@ -114,7 +114,7 @@ def share(connections: int) -> int:
 
 
 def write_settings(folder: Path) -> Path:
-    """Return gunicorn.conf.py without its hooks and address, for a server without database."""
+    """Write gunicorn.conf.py without its hooks and address; return its path."""
     path = folder / "floor.conf.py"
     known = {setting.name for setting in KNOWN_SETTINGS} - {"bind"}
     ours = {name: value for name, value in settings().items() if name in known and not callable(value)}

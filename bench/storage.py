@@ -22,7 +22,7 @@ class Import(NamedTuple):
 
 
 def load(database: Path, ndjson: Path) -> Import:
-    """Import a catalogue into a new database file. Raises RuntimeError with the output."""
+    """Import a catalogue into a new database file. Raises RuntimeError."""
     command = [sys.executable, "-m", "flask", "--app", "registry", "import", str(ndjson)]
     variables = environment({"REGISTRY_DATABASE_CONNECTION": f"sqlite:///{database}"})
     start = time.perf_counter()
@@ -72,7 +72,7 @@ def copy_schema(source, target):
 
 
 def sizes(database: Path) -> dict[str, int]:
-    """Return the bytes of each table and index; of the whole file if SQLite lacks dbstat."""
+    """Return the bytes of each table and index, or of the file without dbstat."""
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         try:

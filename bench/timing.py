@@ -49,7 +49,7 @@ class Pair(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """The floor's CPU time over ours."""
+        """Return the floor's CPU time over ours."""
         return self.floor.cpu / self.ours.cpu
 
 
@@ -67,7 +67,7 @@ class Timing(NamedTuple):
 
     @property
     def growth(self) -> float:
-        """The cost at the largest size over that at the smallest, each relative to its floor."""
+        """Return the cost at the largest size over the smallest, relative to floors."""
         small, large = self.pairs[min(self.pairs)], self.pairs[max(self.pairs)]
         return median(one.ratio / other.ratio for one, other in zip(small, large, strict=True))
 
@@ -136,7 +136,7 @@ def measure(rows: list[list[Trial]], floor: Server, rounds: int, seconds: float,
 
 
 def walk(stage: Stage, sort_key: str, sort_dir: str, limit: int) -> tuple[float, float]:
-    """Return (slowest tenth of the pages over the first, slowest page in ms) of CPU time.
+    """Return (slowest tenth of pages over the first, slowest page in ms CPU).
 
     Raises answers.WrongAnswer unless the pages hold each image once, in order.
     """

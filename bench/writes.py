@@ -44,13 +44,13 @@ def measure(database: Path, folder: Path, ids: list[str], rounds: int) -> list[W
 
 
 def summary(verb, pairs):
-    """Return the Writing of ((seconds, CPU seconds) per request of ours, the floor's), one pair a batch."""
+    """Return the Writing of pairs (ours, floor) of (seconds, CPU seconds) a request."""
     ratios = [(floor[0] / ours[0], floor[1] / ours[1], 1 / ours[0]) for ours, floor in pairs]
     return Writing(verb, *map(median, zip(*ratios, strict=True)))
 
 
 def make_requests(verb, turn, ids):
-    """Return [(verb, path, body, image id)]: creates, then changes and deletes of others."""
+    """Return [(verb, path, body, image id)]: creates, changes, then deletes."""
     if verb == "POST":
         for number, record in enumerate(records(BATCH)):
             image_id = f"{turn:08x}-0000-4000-8000-{number:012x}"
@@ -95,7 +95,7 @@ class Client:
         return f"{verb} {path} HTTP/1.1\r\n{headers}\r\n\r\n".encode() + content
 
     def send(self, requests):
-        """Return ((seconds, server's CPU seconds) per request, bodies). Raises RuntimeError."""
+        """Return ((seconds, CPU seconds) per request, bodies). Raises RuntimeError."""
         with closing(socket.create_connection(("127.0.0.1", self.server.port), timeout=60)) as connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             before, start = self.server.cpu_seconds(), time.perf_counter()

@@ -59,7 +59,7 @@ def finish(process: subprocess.Popen) -> Load:
 
 
 def run(server, requests: Path, seconds: float, connections: int) -> Load:
-    """Run wrk, longer if few requests were answered. Raises RuntimeError for any error."""
+    """Run wrk, longer if few requests were answered. Raises RuntimeError."""
     before = server.cpu_seconds()
     with ended(start(server, requests, seconds, connections)) as process:
         time.sleep(seconds)

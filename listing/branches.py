@@ -29,11 +29,11 @@ class Branch(NamedTuple):
 
     partition: int  # the list partition, column ``shelf``
     scope: str  # visibility scope: all, own, member
-    driver: Filter | None = None  # driving index; chosen by an engine whose own planner does not
+    driving_index: Filter | None = None  # filter that the driving index serves, if we choose it
 
 
 def branches_of(query, context):
-    """Return the Branches of a list: public images, and others within the caller's visibility scope."""
+    """Return the branches of a list, by list partition and visibility scope."""
     branches = []
     for state in states_of(query, context):
         if query.is_public is not False:
@@ -46,7 +46,7 @@ def branches_of(query, context):
 
 
 def states_of(query, context):
-    """Return the public list partitions of a query; deleted and killed images only on demand."""
+    """Return the public list partitions of a query."""
     if query.deleted:
         return (DELETED,)
     if query.deleted is False:
@@ -84,7 +84,7 @@ def filter_parameters(query):
 
 
 def ranges_after(query, value):
-    """Return the ranges that follow a position whose sort key is ``value``, in the order of the list."""
+    """Return the ranges after a position with a sort key of ``value``, in order."""
     if query.sort_key not in NULLABLE:
         return ("after",)
     if query.sort_dir == "asc":

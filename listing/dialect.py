@@ -17,23 +17,23 @@ class Dialect:
         """Return an expression that joins the lines of a page, in its order."""
         raise NotImplementedError
 
-    def source(self, driver, sort_key):
+    def source(self, driving_index, sort_key):
         """Return the FROM clause of a branch, with image among its tables."""
         raise NotImplementedError
 
     def start_condition(self, branch):
-        """Return the condition of a branch's list partition, and of the filter that drives it."""
+        """Return the condition of a branch's list partition and driving index."""
         raise NotImplementedError
 
-    def is_driven(self, filter_, driver):
-        """Return whether the driver of a branch holds all of a filter."""
+    def is_served(self, filter_, driving_index):
+        """Return whether the driving index serves all of a filter."""
         raise NotImplementedError
 
     def residual(self, condition):
         """Return a residual filter: a condition that no index serves."""
         raise NotImplementedError
 
-    def search_condition(self, search, driver):
+    def search_condition(self, search, driving_index):
         """Return the condition of a search Filter."""
         raise NotImplementedError
 
@@ -60,7 +60,7 @@ class Dialect:
             FROM ({self.merge(parts, order)}) AS page CROSS JOIN image ON image.pk = page.pk"""
 
     def count(self, sort_columns, branches, filters):
-        """Return the statement that counts the images of all pages, up to the parameter ``most``."""
+        """Return the statement that counts the images of all pages, at most ``most``."""
         parts = [self.branch(sort_columns, "desc", branch, "from start", filters) for branch in branches]
         listed = f"SELECT 1 FROM ({' UNION ALL '.join(parts)}) AS listed LIMIT {self.bind('most')}"
         return f"SELECT count(*) FROM ({listed}) AS counted"
@@ -83,7 +83,7 @@ class Dialect:
     def branch(self, sort_columns, direction, branch, range_, filters):
         """Return the keys (pk and sort columns) of a branch within a range."""
         columns = [f"image.{column}" for column in sort_columns]
-        if branch.driver and branch.driver.name == "property":
+        if branch.driving_index and branch.driving_index.name == "property":
             # The index of properties contains created_at of their images.
             columns = ["property.created_at" if column == "image.created_at" else column for column in columns]
         selected = ", ".join(f"{column} AS {name}" for column, name in zip(columns, sort_columns, strict=True))
@@ -92,7 +92,7 @@ class Dialect:
             *self.residual_filters(branch, filters),
             *self.range_conditions(columns, direction, range_),
         )
-        source = self.source(branch.driver, sort_columns[0])
+        source = self.source(branch.driving_index, sort_columns[0])
         return f"SELECT image.pk AS pk, {selected} FROM {source} WHERE {' AND '.join(conditions)}"
 
     def range_conditions(self, columns, direction, range_):
@@ -109,19 +109,19 @@ class Dialect:
         }[range_]
 
     def residual_filters(self, branch, filters):
-        """Yield the conditions that the driving index does not hold."""
+        """Yield the conditions that the driving index does not serve."""
         for filter_ in (*filters, Filter(branch.scope)):
-            yield from self.conditions(filter_, branch.driver)
+            yield from self.conditions(filter_, branch.driving_index)
 
-    def conditions(self, filter_, driver=None):
-        """Return the conditions of a filter, or of a visibility scope, beside a driver."""
+    def conditions(self, filter_, driving_index=None):
+        """Return the conditions of a filter or visibility scope that the index leaves."""
         name, number, _ = filter_
         if name == "member":
-            return self.member_conditions(driver)
-        if name == "all" or self.is_driven(filter_, driver):
+            return self.member_conditions(driving_index)
+        if name == "all" or self.is_served(filter_, driving_index):
             return []
         if name == "search":
-            return [self.search_condition(filter_, driver)]
+            return [self.search_condition(filter_, driving_index)]
         if name == "properties":
             return [self.other_properties()]
         if name == "property":
@@ -133,16 +133,16 @@ class Dialect:
             return [self.residual(f"{BOUND_CONDITIONS[name]} {self.bind(name)}")]
         return [self.residual(f"image.{name} = {self.bind(f'f_{name}')}")]
 
-    def member_conditions(self, driver):
+    def member_conditions(self, driving_index):
         """Return the conditions of images that another tenant shares with the caller."""
         tenant = self.bind("tenant")
         conditions = [f"(owner IS NULL OR owner <> {tenant})"]
-        if driver is None or driver.name != "member":
+        if driving_index is None or driving_index.name != "member":
             conditions.append(f"EXISTS (SELECT 1 FROM member WHERE image_id = pk AND member = {tenant})")
         return conditions
 
 
 def hidden_columns(content, sort_columns):
-    """Return the sort columns that a rendered image lacks; all are times but a status before them."""
+    """Return the sort columns that a rendered image lacks: times, or status and times."""
     shown = BRIEF_FIELDS if content == "brief" else DOCUMENT_FIELDS
     return [name for name in sort_columns if name not in shown]

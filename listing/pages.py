@@ -61,14 +61,14 @@ def sees_all_locations(context, api):
 
 
 def rendered(shown, context, api):
-    """Return (ETag, JSON in bytes) of a Shown, without locations that the caller may not see."""
+    """Return (ETag, JSON in bytes) of a Shown; redact locations if necessary."""
     is_whole = sees_all_locations(context, api) or context.is_owner_of(shown.owner)
     locations = shown.location_document if is_whole else HIDDEN_LOCATIONS
     return etag(shown.revision, shown.nonce, is_whole), shown.document + locations
 
 
 def content_for(context, api):
-    """Return the ``content`` of ``list_page`` that redacts detailed records as ``rendered`` does."""
+    """Return the ``content`` of ``list_page`` that redacts as ``rendered`` does."""
     return "all" if sees_all_locations(context, api) else "none" if context.tenant is None else "own"
 
 
@@ -104,7 +104,7 @@ def list_page(query, context, content):
 
 
 def parsed(images):
-    """Return comma-separated records as dicts. Raises DatabaseUnavailable for damaged JSON."""
+    """Return comma-separated records as dicts. Raises DatabaseUnavailable."""
     try:
         return orjson.loads(b"[%b]" % images)
     except orjson.JSONDecodeError as error:
@@ -122,7 +122,7 @@ def position_of_last(images, hidden_values, query, content):
 
 
 def position_of(query, context):
-    """Return the marker's current position. Raises Invalid for a marker that the caller cannot see."""
+    """Return the marker's current position. Raises Invalid for a hidden marker."""
     columns = ", ".join(query.sort_columns)
     statement = f"SELECT {columns} FROM image WHERE id = :id AND {VISIBLE[audience_of(context)]}"
     position = fetch_row(statement, {"id": query.marker, "tenant": context.tenant})

@@ -38,12 +38,12 @@ class ListQuery(NamedTuple):
 
     @property
     def sort_columns(self):
-        """The columns of the order; the last ones break ties."""
+        """Return the columns of the order; the last ones break ties."""
         return SORT_COLUMNS[self.sort_key]
 
     @property
     def is_hopeless(self):
-        """Whether it searches for a text without words, such as punctuation, which matches no image."""
+        """Return whether the search has no words (punctuation only) and matches nothing."""
         return self.search is not None and not self.search.words
 
 
@@ -55,7 +55,7 @@ def parse_limit(value):
 
 
 def parse_position(value):
-    """Return [sort_key, the marker's value of each sort column] from ``position_text``."""
+    """Return [sort_key, the marker's values of the sort columns] of a cursor."""
     position = json.loads(base64.b64decode(value + "=" * (-len(value) % 4), altchars="-_", validate=True))
     if not isinstance(position, list) or not all(map(is_column_value, position)):
         raise ValueError
@@ -70,7 +70,7 @@ def is_column_value(value):
 
 
 def position_text(sort_key, values):
-    """Return the cursor of an image in a list, opaque to clients, from its values in the sort columns."""
+    """Return the opaque cursor of an image with these values of the sort columns."""
     return base64.urlsafe_b64encode(orjson.dumps([sort_key, *values])).decode().rstrip("=")
 
 
@@ -111,7 +111,7 @@ MOST_PROPERTIES = 500  # SQLite limits the depth of expressions to 1,000
 
 
 def parse_parameters(query_string):
-    """Return the distinct (name, value) pairs of a query string; invalid UTF-8 becomes surrogates."""
+    """Return distinct (name, value) pairs; invalid UTF-8 becomes surrogates."""
     query = query_string.decode("utf-8", "surrogateescape")
     if "%" not in query and "+" not in query:
         return list(dict.fromkeys(part.partition("=")[::2] for part in query.split("&") if part))
@@ -126,7 +126,10 @@ def parse_word(name, value):
 
 @lru_cache(maxsize=512)
 def parse_list_query(query_string, is_admin, api):
-    """Return the ListQuery of a query string; ignore unknown parameters. Raises Invalid."""
+    """Return the ListQuery of a query string. Raises Invalid.
+
+    Unknown parameters are ignored; the filters of admins are unknown to others.
+    """
     known = LIST_PARAMETERS if is_admin else USER_PARAMETERS
     given, refused = {}, {}
     for name, value in parse_parameters(query_string) if query_string else ():
@@ -171,7 +174,7 @@ def make_list_query(values, properties, api):
 
 
 def require_fitting_position(query):
-    """Return the position's values. Raises Invalid unless it belongs to the marker and the order."""
+    """Return the position's values. Raises Invalid unless they fit marker and order."""
     sort_key, *values = query.position or [None]
     types = [COLUMN_TYPES.get(column, (str,)) for column in query.sort_columns]
     is_fitting = sort_key == query.sort_key and len(values) == len(types) and values[-1] == query.marker

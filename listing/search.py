@@ -18,14 +18,14 @@ class Search(NamedTuple):
 
     @property
     def match(self):
-        """The words as an FTS5 query, quoted because AND, OR and NOT are operators."""
+        """Return the words as an FTS5 query, quoted because AND, OR and NOT are operators."""
         return " ".join(f'"{word}" *' for word in self.words)
 
 
 def parse_search(text):
-    """Return the Search for a text, or None if it is blank; a search without words finds nothing.
+    """Return the Search for a text, or None if it is blank.
 
-    Raises: ValueError for too many words.
+    A search without words matches nothing. Raises: ValueError for too many words.
     """
     if not text.strip():
         return None
@@ -36,7 +36,7 @@ def parse_search(text):
 
 
 def parse_id_prefix(text):
-    """Return the prefix of an id with its hyphens, or None; a text may leave out all hyphens."""
+    """Return an id's prefix with hyphens, which the text may omit, or None."""
     if not ID_PREFIX.fullmatch(text):
         return None
     return text if "-" in text else "-".join(filter(None, (text[start:end] for start, end in ID_PARTS)))

@@ -5,7 +5,7 @@ from listing.dialect import Dialect
 
 ORDER, SCAN, SIZE = Filter("order"), Filter("scan"), Filter("size")
 # One index serves both bounds of the size.
-BOUND_DRIVERS = {Filter("size_min"): SIZE, Filter("size_max"): SIZE}
+BOUND_INDEXES = {Filter("size_min"): SIZE, Filter("size_max"): SIZE}
 # Filters with an index that continues in the order of created_at.
 ORDERED_FILTERS = ("name", "status", "disk_format", "container_format")
 SPARSE_FILTERS = ("min_ram", "min_disk")  # partial indexes of values above 0
@@ -37,7 +37,7 @@ OTHER_PROPERTIES = """NOT EXISTS (SELECT 1 FROM json_each(:others) AS wanted WHE
 
 
 class SQLiteDialect(Dialect):
-    """SQLite's part of the SQL of lists."""
+    """SQLite's part of the SQL of lists; without INDEXED BY SQLite would prefer the index with the list's order."""
 
     def bind(self, name):
         """Return the placeholder of a bound parameter."""
@@ -47,31 +47,33 @@ class SQLiteDialect(Dialect):
         """Return group_concat without an order: it keeps that of the subquery."""
         return f"group_concat({text}, x'0a')"
 
-    def source(self, driver, sort_key):
-        """Return the tables of a branch with its driving index; SQLite alone would prefer the list's order."""
-        name = driver.name
+    def source(self, driving_index, sort_key):
+        """Return the tables of a branch, with INDEXED BY."""
+        name = driving_index.name
         if name == "property":
             return "property INDEXED BY property_by_value CROSS JOIN image NOT INDEXED ON image.pk = property.image_id"
         if name == "search":
-            return f"({self.matches(driver)}) AS matches CROSS JOIN image NOT INDEXED ON image.pk = matches.found"
+            return (
+                f"({self.matches(driving_index)}) AS matches CROSS JOIN image NOT INDEXED ON image.pk = matches.found"
+            )
         if name == "member":
             return "image NOT INDEXED"
         if name in ("own", "owner"):
             return f"image INDEXED BY image_of_owner{'_by_name' if sort_key == 'name' else ''}"
         if name in SPARSE_FILTERS or name == "checksum":
             return f"image INDEXED BY image_with_{name}"
-        return f"image INDEXED BY image_by_{sort_key if driver == ORDER else INDEX_KEYS.get(name, name)}"
+        return f"image INDEXED BY image_by_{sort_key if driving_index == ORDER else INDEX_KEYS.get(name, name)}"
 
     def start_condition(self, branch):
-        """Return the condition of a branch's list partition, and of the filter that drives it."""
+        """Return the condition of a branch's list partition and driving index."""
         partition = f"shelf = {branch.partition}"
-        if branch.driver.name == "property":
-            return f"{self.property_condition(branch.driver)} AND {partition}"
-        return START_CONDITIONS[branch.driver.name].format(partition=partition)
+        if branch.driving_index.name == "property":
+            return f"{self.property_condition(branch.driving_index)} AND {partition}"
+        return START_CONDITIONS[branch.driving_index.name].format(partition=partition)
 
-    def is_driven(self, filter_, driver):
-        """Return whether the driver of a branch holds all of a filter."""
-        return driver is not None and driver == BOUND_DRIVERS.get(filter_, filter_)
+    def is_served(self, filter_, driving_index):
+        """Return whether the driving index serves all of a filter."""
+        return driving_index is not None and driving_index == BOUND_INDEXES.get(filter_, filter_)
 
     def residual(self, condition):
         """Return a residual filter; the unary plus keeps SQLite from using its index."""
@@ -86,11 +88,11 @@ class SQLiteDialect(Dialect):
         beginning = f"substr(property.value, 1, 64) = substr({value}, 1, 64)"
         return f"property.name = :n{filter_.number} AND {beginning} AND +property.value = {value}"
 
-    def search_condition(self, search, driver):
-        """Return the condition of a search; a scan of all images finds its matches once, before."""
+    def search_condition(self, search, driving_index):
+        """Return the condition of a search; a scan evaluates its matches once."""
         words = words_condition(search)
         condition = HAS_WORDS.format(words=words)
-        if driver == SCAN:
+        if driving_index == SCAN:
             condition = f"image.pk IN ({INDEXED_MATCHES}) OR image.pk IN ({NEWEST_MATCHES.format(words=words)})"
         return f"({condition}{f' OR {HAS_ID}' if search.has_id else ''})"
 
@@ -100,7 +102,7 @@ class SQLiteDialect(Dialect):
         return f" {union} ".join([*parts, ID_MATCHES] if search.has_id else parts)
 
     def matches_of(self, filter_, partition):
-        """Return the FROM clause of a filter's matches; of the partition, if the filter's index contains it."""
+        """Return the FROM clause of a filter's matches."""
         name = filter_.name
         if name == "search":
             return f"({self.matches(filter_, 'UNION ALL')}) AS matches"

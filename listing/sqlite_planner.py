@@ -2,7 +2,7 @@
 
 from listing.branches import POSITION, Branch, Filter
 from listing.sqlite_dialect import (
-    BOUND_DRIVERS,
+    BOUND_INDEXES,
     ORDER,
     ORDERED_FILTERS,
     SCAN,
@@ -29,18 +29,18 @@ dialect = SQLiteDialect()
 
 
 def choose_driving_indexes(query, filters, branches, parameters):
-    """Return the branches, each with its driver."""
+    """Return the branches, each with its driving index."""
     return tuple(Branch(*branch[:2], choose_driving_index(query, filters, branch, parameters)) for branch in branches)
 
 
 def choose_driving_index(query, filters, branch, parameters):
-    """Return the driver of a branch.
+    """Return the driving index of a branch.
 
     The factors are those by which the worst query kind slows down without the rule, at 100,000 images
     (``docs/decisions.md``, "Lists").
     """
     filters = [*filters, *(() if branch.scope == "all" else (Filter(branch.scope),))]
-    candidates = list(dict.fromkeys(BOUND_DRIVERS.get(filter_, filter_) for filter_ in filters))
+    candidates = list(dict.fromkeys(BOUND_INDEXES.get(filter_, filter_) for filter_ in filters))
     natural = [filter_ for filter_ in candidates if is_natural(filter_, query.sort_key)]
     # The index that has the order and the only filter: nothing is sorted or skipped.
     if len(candidates) < 2 and len(natural) == len(candidates):
@@ -78,13 +78,13 @@ class Probe:
         self.query, self.partition, self.parameters = query, partition, parameters
 
     def rarest_of(self, candidates, most):
-        """Return the filter with the fewest matches among those with an index, and their number, at most ``most``."""
+        """Return (filter with the fewest matches, their number, at most ``most``)."""
         counts = {filter_: self.count_matches(filter_, most) for filter_ in candidates if has_index(filter_)}
         rarest = min(counts, key=counts.get, default=ORDER)
         return rarest, counts.get(rarest, most)
 
     def sorted_or_scanned(self, candidates):
-        """Return the driver where the list's order would be walked too far."""
+        """Return the driving index if the list's order would be walked too far."""
         most = self.sorted_at_most()
         rarest, count = self.rarest_of(candidates, most)
         return rarest if count < most else SCAN
@@ -94,9 +94,9 @@ class Probe:
         return self.is_of_newest() or self.count_newest(filters) < SELDOM
 
     def is_of_newest(self):
-        """Return whether changes_since matches little but the newest images (33 times slower without).
+        """Return whether changes_since matches mostly the newest images.
 
-        They are then no sample of the others.
+        They are then no sample of the others; without this rule lists are up to 33 times slower.
         """
         if self.query.changes_since is None or (self.query.sort_key, self.query.sort_dir) == ("created_at", "desc"):
             return False
@@ -104,7 +104,10 @@ class Probe:
         return self.count_matches(Filter("changes_since"), quarter) < quarter
 
     def sorted_at_most(self):
-        """Return the most matches to sort: a row costs as much as twelve entries of a scan (4.7 times without)."""
+        """Return the most matches to sort; a row costs as much as 12 entries of a scan.
+
+        Without this bound a search counts too many matches (4.7 times slower at 10,000 images).
+        """
         return min(self.newest_pk() // 12, SORTED)
 
     def newest_pk(self):
@@ -136,7 +139,10 @@ class Probe:
         return recall((statement, *values), statement, self.parameters)
 
     def count_matches(self, filter_, most):
-        """Return the matches of a filter, at most ``most``; of the partition, if the filter's index contains it."""
+        """Return the number of a filter's matches, at most ``most``.
+
+        They are those of the list partition if the filter's index contains it.
+        """
         if filter_.name in SPARSE_FILTERS and not self.parameters[f"f_{filter_.name}"]:
             return most
         if filter_.name == "search" and most < self.sorted_at_most():

@@ -14,12 +14,12 @@ class Entry(NamedTuple):
 
     @property
     def age(self):
-        """The seconds since it was stored."""
+        """Return the seconds since the value was stored."""
         return time.monotonic() - self.stored_at
 
     @property
     def is_fresh(self):
-        """Whether its time to live has not passed."""
+        """Return whether the time to live has not passed."""
         return time.monotonic() < self.expires_at
 
 
@@ -36,7 +36,7 @@ class TTLCache:
         return self.entries.get(key)
 
     def put(self, key, value, ttl):
-        """Store a value for ``ttl`` seconds; a full cache drops the half of its entries that expires first."""
+        """Store a value for ``ttl`` seconds; if full, drop the half that expires first."""
         now = time.monotonic()
         with self.lock:
             if key not in self.entries and len(self.entries) >= self.max_entries:

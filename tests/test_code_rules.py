@@ -122,13 +122,13 @@ FIXED = {
     "listing/sqlite_dialect.py::SQLiteDialect.source": {
         "'_by_name' if sort_key == 'name' else ''",
         "name",
-        "self.matches(driver)",
-        "sort_key if driver == ORDER else INDEX_KEYS.get(name, name)",
+        "self.matches(driving_index)",
+        "sort_key if driving_index == ORDER else INDEX_KEYS.get(name, name)",
     },
     "listing/sqlite_dialect.py::SQLiteDialect.start_condition": {
         "branch.partition",
         "partition",
-        "self.property_condition(branch.driver)",
+        "self.property_condition(branch.driving_index)",
     },
     "listing/sqlite_dialect.py::words_condition": {"number"},
     "listing/sqlite_planner.py::Probe.count_ahead": {"column", "direction", "self.query.sort_key"},

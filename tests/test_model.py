@@ -320,7 +320,7 @@ class Registry:
         return self
 
     def forget_newest(self, number):
-        """Remove the newest images from the search index, which lags behind while few are created."""
+        """Remove the newest images from the search index, which lags behind."""
         with models.writing():
             engine.execute("UPDATE indexed SET up_to = (SELECT coalesce(max(pk), 0) - ? FROM image)", (number,))
             beyond = "FROM words WHERE image_id > (SELECT up_to FROM indexed)"
@@ -334,7 +334,7 @@ class Registry:
         sqlite_planner.count_cache.clear()
 
     def pages(self, question, most=1000):
-        """Return (pages along the next links, whether another follows, their count headers).
+        """Return (pages along next links, whether one follows, their count headers).
 
         None for a refusal.
         """

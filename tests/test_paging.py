@@ -38,7 +38,7 @@ def next_target(response):
 
 
 def walk(client, target, key="id", between=lambda page: None):
-    """Return all pages, following next links, as lists of ``key``; call ``between(page)``."""
+    """Return all pages along next links, as lists of ``key``."""
     pages = []
     while target:
         response = client.get(target)
@@ -74,7 +74,7 @@ def refusal(client, query, path="/images"):
 
 @pytest.fixture
 def make_five(make_image):
-    """Return a function that creates five public images, a to e, and returns ids by name."""
+    """Return a function that creates public images a to e and returns their ids."""
     return lambda **fields: {name: make_image(name=name, is_public=True, **fields)["id"] for name in "abcde"}
 
 

@@ -134,7 +134,7 @@ def passes(record, name, text):
 
 
 def is_found(record, text):
-    """Return whether all words of a text are prefixes of the record's, or the text of its id."""
+    """Return whether a record matches a search for words or an id."""
     asked, beginning = words(text), text.strip().lower()
     if not asked:
         return not beginning
@@ -151,7 +151,7 @@ def is_found(record, text):
 
 
 def words(text):
-    """Return runs of letters and digits, normalized for case, accents and compatibility."""
+    """Return runs of letters and digits, without case, accents and variants."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     bare = "".join(letter for letter in decomposed if not unicodedata.combining(letter)).casefold()
     return "".join(letter if letter.isalnum() else " " for letter in bare).split()

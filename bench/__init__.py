@@ -1,1 +1,1 @@
-"""How fast the registry is: ``python -m bench``, against a bare Flask route and raw SQLite."""
+"""Benchmark of the registry (``python -m bench``) against a bare Flask route and raw SQLite."""

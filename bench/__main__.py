@@ -1,4 +1,4 @@
-"""The command: ``python -m bench``, in under two minutes, or with --full at up to a million images."""
+"""Command ``python -m bench``: under two minutes, or with --full at up to a million images."""
 
 import argparse
 import contextlib
@@ -17,7 +17,7 @@ from bench.report import Figure
 from bench.servers import FLOOR, ROOT, Server, serve
 
 QUICK_SIZES, FULL_SIZES = [1_000, 10_000], [1_000, 10_000, 100_000, 1_000_000]
-# A run that takes longer than this is ended: something hangs.
+# Limit of a run; a longer one hangs.
 QUICK_LIMIT, FULL_LIMIT = 10 * 60, 6 * 3600
 MOST_CHANGED = 1000
 FLAVORS = ("none", "trusted-auth")
@@ -63,7 +63,7 @@ def main(arguments=None) -> int:
 
 
 class Run:
-    """One run of the benchmark: ``folder`` is its own, and what ``stack`` holds ends with it."""
+    """One run of the benchmark, with a folder of its own; ``stack`` holds what it must stop."""
 
     def __init__(self, options, folder, stack):
         self.options, self.folder, self.stack = options, folder, stack
@@ -97,7 +97,7 @@ class Run:
         yield self.scans()
 
     def open_stage(self, size):
-        """Make what is not there yet, and serve it."""
+        """Create missing databases, and start their servers."""
         ndjson, database = self.kept / f"catalogue-{size}.ndjson", self.database(size)
         if not ndjson.exists():
             progress(f"drawing {size:,} images")
@@ -155,7 +155,7 @@ class Run:
             yield Figure(f"{found.verb} ÷ raw sqlite3 behind Flask", shown, "≥ 0.5", found.ratio >= 0.5)
 
     def ids(self, stage):
-        """Images that can be changed, here and there."""
+        """Return images to change, from all parts of the catalogue."""
         entries = answers.listed(stage.catalogue, {}, None)
         return [entry.id for entry in Kinds(stage.catalogue, False).sample(entries, MOST_CHANGED)]
 
@@ -174,7 +174,7 @@ class Run:
         yield Figure(f"{many}: p99 of reads ÷ the readers' alone", shown, "≤ 5 ×", slower <= 5)
 
     def imported(self, stage):
-        """Only where this run has imported: a kept database says nothing about it."""
+        """Measure imports of this run; a kept database has none."""
         if stage.size not in self.imports:
             return
         progress("importing by hand")

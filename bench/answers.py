@@ -1,4 +1,4 @@
-"""The right answers: a slow, obvious model of the API over a catalogue, and the check against it."""
+"""Slow, obvious model of the API over a catalogue, and the check of answers against it."""
 
 import json
 import re
@@ -27,23 +27,23 @@ class Ask(NamedTuple):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Identity is what the proxy in front of ``flavor = trusted-auth`` sends."""
+        """Return the identity headers of a proxy for ``flavor = trusted-auth``."""
         identity = {"X-Identity-Status": "Confirmed", "X-User-Id": "someone", "X-Tenant-Id": self.tenant}
         identity = {} if self.tenant is None else identity | {"X-Roles": "member"}
         return identity | ({} if self.etag is None else {"If-None-Match": self.etag})
 
     def next_page(self, link: str) -> "Ask":
-        """The page that a Link header leads to."""
+        """Return the request for the page of a Link header."""
         target = urlsplit(link.partition(">")[0].lstrip("<"))
         return self._replace(query=dict(parse_qsl(target.query)))
 
 
 class WrongAnswer(Exception):
-    """What a server answered is not what the catalogue says."""
+    """Answer that differs from the model's."""
 
 
 def check(catalogue: Catalogue, ask: Ask, response) -> None:
-    """Raises WrongAnswer. ``response`` is (status, headers, body) of ``ask``."""
+    """Raise WrongAnswer unless ``response`` (status, headers, body) is right."""
     status, headers, body = response
     if ask.etag is not None:
         require(ask, "status and body", (status, body), (304, b""))
@@ -70,13 +70,13 @@ def require(ask, what, found, expected):
 
 
 def visible_record(catalogue: Catalogue, entry: Entry, tenant: str | None) -> dict:
-    """The record as the API shows it: locations only to admins and the owner."""
+    """Return the record as the API shows it: with locations for admins and the owner."""
     record = {name: value for name, value in catalogue.record(entry).items() if name not in ONLY_IN_FILE}
     return record if tenant in (None, entry.owner) else record | {"location": None, "location_data": []}
 
 
 def expected_page(catalogue: Catalogue, ask: Ask) -> tuple[list[Entry], bool]:
-    """(the entries in order, whether more follow)"""
+    """Return (the entries of a page in order, whether more follow)."""
     entries = listed(catalogue, ask.query, ask.tenant)
     start = 0
     if "marker" in ask.query:
@@ -86,7 +86,7 @@ def expected_page(catalogue: Catalogue, ask: Ask) -> tuple[list[Entry], bool]:
 
 
 def listed(catalogue: Catalogue, query: dict[str, str], tenant: str | None) -> list[Entry]:
-    """All that a list without limit and marker would hold, in its order."""
+    """Return all entries of a list, in order, without limit and marker."""
     kept = {name: text for name, text in query.items() if name not in ("limit", "marker", "position")}
     return in_order(catalogue, tuple(sorted(kept.items())), tenant)
 
@@ -109,7 +109,7 @@ def is_listed(entry: Entry, query: dict[str, str], tenant: str | None) -> bool:
 
 
 def is_in_state(entry, query, tenant):
-    """Deleted and killed images are left out, unless asked for."""
+    """Return whether an entry's state is listed."""
     if query.get("deleted") == "true":
         return entry.deleted
     if entry.deleted and (tenant is not None or "changes-since" not in query):
@@ -141,7 +141,7 @@ def is_asked_for(entry, query):
 
 
 def is_found(entry, text):
-    """The catalogue's texts are ASCII."""
+    """Return whether an entry matches a search; a catalogue's texts are ASCII."""
     words = words_in(" ".join([entry.name or "", *entry.properties.values()]))
     is_id = re.fullmatch("[0-9a-f-]{4,36}", text) is not None and entry.id.startswith(text)
     return is_id or all(any(word.startswith(asked) for word in words) for asked in words_in(text))

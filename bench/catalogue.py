@@ -1,4 +1,4 @@
-"""A catalogue of images to measure with: drawn from a seed, so that it is the same every time."""
+"""Reproducible catalogue of images, drawn from a seed."""
 # ruff: noqa: S311
 
 import json
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 SEED = 4
 OLDEST, YEARS = datetime(2016, 1, 1), timedelta(days=3650)
-# 199 tenants own the fewer the later they stand; tenant-few owns 8 images at any size, guest is a member of 5.
+# Ownership falls along the 199 tenants; tenant-few owns 8 images at any size, guest is a member of 5.
 TENANTS = [f"tenant-{number:03}" for number in range(199)]
 MANY, FEW, GUEST = TENANTS[0], "tenant-few", "guest"
 OWNED_BY_FEW, SHARED_WITH_GUEST, RARE_IMAGES = 8, 5, 50
@@ -26,7 +26,7 @@ RARE, COMMON, OTHER = ("hw_tpm", "2.0"), ("os_distro", "debian"), ("architecture
 
 
 class Entry(NamedTuple):
-    """What questions are made of, kept in memory for each image; the whole record stays in the file."""
+    """Fields of an image that requests are made of; the whole record stays in the file."""
 
     id: str
     name: str | None
@@ -45,7 +45,7 @@ class Entry(NamedTuple):
 
 
 class Catalogue:
-    """The images of an NDJSON file that ``write`` has written."""
+    """Images of an NDJSON file from ``write``."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -77,7 +77,7 @@ def write(path: Path, count: int) -> None:
 
 
 def records(count: int):
-    """Yields the API's full records, oldest first, with ``visibility`` and ``members``."""
+    """Yield full records, oldest first, with ``visibility`` and ``members``."""
     chance = random.Random(f"{SEED} {count}")
     special = {"few": spread(count, OWNED_BY_FEW, 1), "guest": spread(count, SHARED_WITH_GUEST, 2)}
     special["rare"] = spread(count, min(RARE_IMAGES, count // 20), 0)
@@ -87,7 +87,7 @@ def records(count: int):
 
 
 def spread(count: int, wanted: int, shift: int) -> set[int]:
-    """So many numbers below ``count``, evenly distributed."""
+    """Return ``wanted`` numbers below ``count``, evenly distributed."""
     return {(2 * turn + 1) * count // (2 * wanted) + shift for turn in range(wanted)}
 
 
@@ -132,7 +132,7 @@ def draw_owner(chance, marks):
 
 
 def draw_name(chance, number, count):
-    """One in a hundred is of the popular name, one in twenty has none, the others are shared by few."""
+    """Return the popular name (1 %), none (5 %), or a name that few images share."""
     if number % 100 == 50:
         return POPULAR_NAME
     return None if chance.random() < 0.05 else f"image {chance.randrange(count // 3 + 1)}"
@@ -146,7 +146,7 @@ def draw_size(chance):
 
 
 def draw_times(chance, number, count, is_deleted):
-    """Images come at an even pace, four of twenty at one moment; a fifth is changed later."""
+    """Return times at an even pace: four of 20 are ties, a fifth is changed later."""
     tied = number - number % 20 if number % 20 < 4 else number
     created = OLDEST + YEARS * (tied / count)
     changed = created + (OLDEST + YEARS - created) * (chance.random() if is_deleted or chance.random() < 0.2 else 0)
@@ -156,7 +156,7 @@ def draw_times(chance, number, count, is_deleted):
 
 
 def draw_properties(chance, number, marks):
-    """Four each: the distribution is a third's, one architecture a fifth's, one value 50 images' alone."""
+    """Return four properties with values of a third, a fifth, and 50 of the images."""
     return {
         "architecture": OTHER[1] if chance.random() < 0.2 else "x86_64",
         "build": str(number),

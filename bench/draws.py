@@ -1,4 +1,4 @@
-"""Questions drawn at random: values from the database itself, common ones, rare ones and near misses."""
+"""Random list requests with values of a database: common ones, rare ones and near misses."""
 # ruff: noqa: S311, S608
 
 import random
@@ -16,9 +16,9 @@ LIMITS = (1, 25, 25, 100, 1000, 1000)
 PATHS = ("/images", "/images/detail")
 MOST_FILTERS = 5
 ADMIN, ANONYMOUS = "admin", "anonymous"
-# Parameters whose value makes another kind of question.
+# Parameters whose value belongs to the shape of a question.
 TOLD = ("sort_key", "status", "deleted", "is_public")
-# What is no filter, but says where and how much of the list.
+# Parameters of the page, not filters.
 PLACE = ("sort_key", "sort_dir", "limit", "marker", "position")
 
 
@@ -35,7 +35,7 @@ class Question(NamedTuple):
 
     @property
     def shape(self):
-        """Questions of one shape differ by values alone."""
+        """Return the parameters without most values, which make a kind."""
         names = [name for name, _ in self.query if name not in (*TOLD, "sort_dir", "limit", "position")]
         told = [pair for pair in self.query if pair[0] in TOLD]
         return (*names, *told, self.caller if self.caller in (ADMIN, ANONYMOUS) else "tenant")
@@ -45,7 +45,7 @@ class Question(NamedTuple):
         return [name for name, _ in self.query if name not in PLACE]
 
     def altered(self, changes: dict[str, str | None]) -> "Question":
-        """With other values; None takes a parameter away."""
+        """Return the question with other values; None removes a parameter."""
         query = {name: text for name, text in (dict(self.query) | changes).items() if text is not None}
         return self._replace(query=tuple(sorted(query.items())))
 
@@ -55,7 +55,7 @@ class Question(NamedTuple):
 
 
 class Values(NamedTuple):
-    """The values of one column or property: as many draw from each list, whatever it stands for."""
+    """Values of one column or property; each list is drawn from equally often."""
 
     common: list
     usual: list
@@ -63,7 +63,7 @@ class Values(NamedTuple):
 
 
 class Source:
-    """What a database holds, as far as questions draw from it; it is only read."""
+    """Values of a database, opened read-only, that questions draw from."""
 
     def __init__(self, database, seed):
         chance = random.Random(f"sample {seed}")
@@ -84,7 +84,7 @@ class Source:
 
 
 def properties_of(connection):
-    """{name: {text: how many}}"""
+    """Return {name: {text: count}} of all properties."""
     found = {}
     for name, text, count in connection.execute("SELECT name, value, count(*) FROM property GROUP BY 1, 2"):
         if text is not None:
@@ -107,7 +107,7 @@ def values_of(counts):
 
 
 class Draws:
-    """Questions, and alterations of them, by a seed."""
+    """Reproducible random questions and mutations."""
 
     def __init__(self, source: Source, seed):
         self.source = source
@@ -128,7 +128,7 @@ class Draws:
         return question.altered({**order, "position": None, "limit": str(self.chance.choice(LIMITS))})
 
     def somewhere(self, question):
-        """At the first page, or after any image."""
+        """Return the question for the first page, or after a random marker."""
         marker = self.chance.choice(self.source.images)[0] if self.chance.random() < 0.6 else None
         return question.altered({"marker": marker, "position": None})
 
@@ -154,14 +154,14 @@ class Draws:
         return self.chance.choice(self.chance.choice(values))
 
     def text(self, values):
-        """A value, or one beside it."""
+        """Return a value as text, or a near miss."""
         value = self.value(values)
         if self.chance.random() < 0.15:
             return str(value + 1) if isinstance(value, int) else f"{value}x"
         return str(value)
 
     def mutated(self, question):
-        """The question with something added, taken away or replaced, mostly one filter."""
+        """Return the question with one part added, removed or replaced, mostly a filter."""
         filters = question.filters
         kind = self.chance.choice(("add", "add", "remove", "replace", "replace", "order", "place", "caller", "path"))
         if kind in ("remove", "replace") and filters:

@@ -1,4 +1,4 @@
-"""The floor: what Flask, gunicorn and sqlite3 cost when nothing else is done."""
+"""Floor of the benchmark: the cost of Flask, gunicorn and sqlite3 alone."""
 
 import ast
 import json
@@ -12,7 +12,7 @@ from storage import engine
 
 
 def create_app() -> Flask:
-    """Constants of BENCH_ANSWERS, or commits into the database of REGISTRY_DATABASE_CONNECTION."""
+    """Return the application: constants of BENCH_ANSWERS, or commits."""
     app = Flask("floor", static_folder=None)
     if "BENCH_ANSWERS" in os.environ:
         constants = json.loads(Path(os.environ["BENCH_ANSWERS"]).read_text())
@@ -33,10 +33,7 @@ def constant_view(status, body, headers):
 
 
 class Commits:
-    """Each request commits one batch entry's statements, with raw sqlite3 and the pragmas of ours.
-
-    For one worker of one thread: its connection and its batch are its own.
-    """
+    """Views that commit one batch entry's statements with raw sqlite3 and our pragmas, for a single thread."""
 
     def __init__(self, settings):
         engine.open_database(settings)

@@ -1,4 +1,4 @@
-"""The kinds of questions that are asked, each for many images, names or markers in turn."""
+"""Kinds of requests, each for many images, names or markers in turn."""
 # ruff: noqa: S311
 
 import random
@@ -12,15 +12,15 @@ from bench.catalogue import FORMATS as FORMAT_PAIRS
 SORT_KEYS = ("id", "name", "status", "disk_format", "container_format", "size", "created_at", "updated_at")
 MOST_ASKS = 200
 PAGE, WIDE_PAGE = 25, 100
-# How much of the floor's speed (CPU) a kind should have.
+# Least ratio of the floor's CPU time to ours.
 BEST, GOOD, TENANTS = 0.75, 0.65, 0.55
 ALL = {"is_public": "none"}
 
 
 class Kind(NamedTuple):
-    """``target`` is the least ratio to the floor, None where none is set.
+    """Kind of request; ``target`` is the least ratio to the floor, or None.
 
-    ``follow`` says what is asked in truth: the "next" page of each, or the same again with its "etag".
+    With ``follow`` each request is replaced by its "next" page, or repeated with its "etag".
     """
 
     name: str
@@ -35,7 +35,7 @@ class Kind(NamedTuple):
 
 
 class Kinds:
-    """All kinds for one catalogue; ``is_whole`` takes sort keys, statuses and formats each by itself."""
+    """All kinds for one catalogue; ``is_whole`` separates sort keys, statuses and formats."""
 
     def __init__(self, catalogue, is_whole: bool):
         self.catalogue = catalogue
@@ -105,7 +105,7 @@ class Kinds:
             yield Kind(f"property of a third by {sort_key}", self.several(query))
 
     def searches(self):
-        """No speed of the floor's is asked of these; they should grow little with the catalogue."""
+        """Yield searches; they have no target but should grow little."""
         listed = self.listed()
         numbers = [words[-1] for entry in self.sample(listed) if (words := answers.words_in(entry.name or ""))]
         rare = [self.page({"q": number}) for number in dict.fromkeys(filter(str.isdigit, numbers))]
@@ -135,7 +135,7 @@ class Kinds:
         )
 
     def each(self, name, queries, make=None):
-        """A kind for each query, or, to be quick, one for all in turn. ``make(query)`` has a page or several."""
+        """Return a kind for each query, or one for all; ``make(query)`` returns pages."""
         asks = [make(query) if make else [self.page(query)] for query in queries]
         if self.is_whole:
             values = [next(iter(query.values())) for query in queries]
@@ -146,11 +146,11 @@ class Kinds:
         return Ask(path, (query or {}) | {"limit": str(limit)}, tenant)
 
     def several(self, query):
-        """The first page, and deep ones."""
+        """Return the first page and deep ones."""
         return [self.page(query), *self.deep(query)]
 
     def deep(self, query, tenant=None, path="/images", following=PAGE):
-        """Pages after markers all over the list, so long as so many images are left."""
+        """Return pages after random markers that ``following`` images follow."""
         entries = self.listed(query, tenant)
         markers = self.sample(entries[: max(len(entries) - following, 1)])
         return [self.page(query | {"marker": entry.id}, tenant, path) for entry in markers]

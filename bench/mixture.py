@@ -1,4 +1,4 @@
-"""Many clients at once: half of them write, half read."""
+"""Mixed load of many clients: half of them write, half read."""
 # ruff: noqa: S311
 
 import json
@@ -27,7 +27,7 @@ class Mixture(NamedTuple):
 
 
 def measure(database: Path, folder: Path, asks, ids: list[str], seconds: float) -> Mixture:
-    """Half of the clients write, half read, as fast as they can; before, each by itself, for a quarter of the time."""
+    """Measure writers and readers: each alone for a quarter, then together."""
     half, alone = CLIENTS // 2, seconds / 4
     readers = wrk.write_requests(folder / "readers", [("GET", ask.target, ask.headers, "") for ask in asks])
     writers = wrk.write_requests(folder / "writers", list(mixed_writes(ids)))
@@ -48,7 +48,7 @@ def measure(database: Path, folder: Path, asks, ids: list[str], seconds: float) 
 
 
 def mixed_writes(ids):
-    """As many new images as changes."""
+    """Return as many new images as changes."""
     headers = {"Content-Type": "application/json"}
     chance = random.Random(SEED)
     for number, record in enumerate(records(200)):

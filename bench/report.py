@@ -1,4 +1,4 @@
-"""What was found: the tables for the terminal and docs/performance.md, and the chart."""
+"""Report of a benchmark: tables for the terminal and docs/performance.md, and the chart."""
 
 import math
 import os
@@ -27,7 +27,7 @@ MARKS = [one * 10**power for power in range(8) for one in (1, 2, 5)]
 
 
 class Figure(NamedTuple):
-    """One thing that was found beside the kinds; ``is_met`` is None where there is no target."""
+    """Result beside the kinds; ``is_met`` is None without a target."""
 
     name: str
     found: str
@@ -43,7 +43,7 @@ class Report(NamedTuple):
 
 
 def text(report: Report) -> str:
-    """All tables, in Markdown that reads well in a terminal too."""
+    """Return all tables as Markdown that reads well in a terminal."""
     requests = ["## Requests", legend(), kinds_table(report.timings)]
     figures = ["## Other figures", figures_table(report.figures)]
     space = ["## Disk space", sizes_table(report.sizes)]
@@ -107,7 +107,7 @@ def sizes_table(sizes: dict[str, float]) -> str:
 
 
 def table(rows: list[list[str]]) -> str:
-    """Markdown, aligned."""
+    """Return an aligned Markdown table."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     first, *others = (" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     rule = " | ".join("-" * width for width in widths)
@@ -120,7 +120,7 @@ def verdict(report: Report) -> str:
 
 
 def write(report: Report, folder: Path) -> None:
-    """docs/performance.md and docs/performance.svg."""
+    """Write docs/performance.md and docs/performance.svg."""
     (folder / "performance.svg").write_text(chart(report.timings), encoding="utf-8")
     python, sqlite = platform.python_version(), sqlite3.sqlite_version
     machine = f"{os.cpu_count()} cores, Python {python}, SQLite {sqlite}, {datetime.now(UTC):%Y-%m-%d}"
@@ -134,7 +134,7 @@ def write(report: Report, folder: Path) -> None:
 
 
 def chart(timings: list[Timing]) -> str:
-    """SVG: CPU time a request against size, both logarithmic; chosen kinds in colour, the others in grey."""
+    """Return an SVG of CPU time against size, both logarithmic."""
     lines = [(t.kind.name, {size: t.middle(size, "ours", "cpu") for size in t.pairs}) for t in timings]
     floors = [t for t in timings if t.kind.name == "list of 25"]
     lines += [("the floor, list of 25", {s: t.middle(s, "floor", "cpu") for s in t.pairs}) for t in floors]
@@ -156,7 +156,7 @@ def chart(timings: list[Timing]) -> str:
 
 
 def scales(sizes, costs):
-    """A function: (size, cost) → (x, y)."""
+    """Return a function from (size, cost) to (x, y)."""
     left, right = math.log10(min(sizes)), math.log10(max(sizes))
     low, high = math.log10(max(mark for mark in MARKS if mark <= min(costs))), math.log10(max(costs)) + 0.05
 

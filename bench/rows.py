@@ -1,4 +1,4 @@
-"""The rows of images: what a write left of them, told as SQL that leaves the same."""
+"""Rows of images before and after a write, and SQL that repeats the write."""
 # ruff: noqa: S608
 
 import sqlite3
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def read(database: Path, ids):
-    """{image id: {(table, its key): row}} of all tables that belong to the images; a row is {column: value}."""
+    """Return {image id: {(table, key): {column: value}}} of all tables of images."""
     found = {image_id: {} for image_id in ids}
     marks = ", ".join("?" * len(ids))
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
@@ -24,7 +24,7 @@ def read(database: Path, ids):
 
 
 def tables_of_images(connection):
-    """[(table, the column that says which image)], the images first."""
+    """Return [(table, column with the image)], image first."""
     tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
     references = [("image", "pk")]
     for (table,) in tables:
@@ -34,7 +34,7 @@ def tables_of_images(connection):
 
 
 def statements(before, after):
-    """[(sql, values)] that make one image's rows of ``before`` those of ``after``."""
+    """Return [(sql, values)] that turn an image's rows ``before`` into ``after``."""
     made = [write(table, key, before.get((table, key), {}), row) for (table, key), row in after.items()]
     gone = [
         (f'DELETE FROM "{table}" WHERE {matches(key)}', [value for _, value in key])
@@ -44,7 +44,7 @@ def statements(before, after):
 
 
 def write(table, key, old, row):
-    """(sql, values), or None where nothing has changed."""
+    """Return (sql, values), or None without a change."""
     changed = {name: value for name, value in row.items() if name not in old or value != old[name]}
     values, names = list(changed.values()), [f'"{name}"' for name in changed]
     if not old:

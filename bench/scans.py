@@ -1,4 +1,4 @@
-"""How fast ``scan`` is, over md5sum and sha512sum on the same files: ``python -m bench.scans``."""
+"""Benchmark of ``scan`` against md5sum and sha512sum: ``python -m bench.scans``."""
 
 import argparse
 import os
@@ -28,7 +28,7 @@ class Cost(NamedTuple):
 
 
 class Round(NamedTuple):
-    """``scan`` beside the two programs: one after the other, and at once on two cores."""
+    """Compare ``scan`` with the two programs, in sequence and in parallel on two cores."""
 
     scan: Cost
     in_turn: Cost
@@ -37,7 +37,7 @@ class Round(NamedTuple):
 
 
 def make_files(folder: Path, sparse: int, dense: int) -> int:
-    """Sparse images with some content, and whole ones; their bytes."""
+    """Write sparse and whole images; return their bytes."""
     draw = random.Random(1)  # noqa: S311
     for number in range(sparse):
         size = SPARSE_SIZES[number % len(SPARSE_SIZES)] * MEBIBYTE
@@ -53,7 +53,7 @@ def make_files(folder: Path, sparse: int, dense: int) -> int:
 
 
 def cost_of(*commands, **options) -> Cost:
-    """Of all commands at once."""
+    """Return the seconds of all commands in parallel."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     processes = [subprocess.Popen(command, **quiet, **options) for command in commands]  # noqa: S603
@@ -66,7 +66,7 @@ def cost_of(*commands, **options) -> Cost:
 
 
 def measure(folder: Path, rounds: int, sparse: int, dense: int) -> tuple[int, list[Round]]:
-    """(bytes, the rounds). All files are in memory: what is measured is the hashing, and what is beside it."""
+    """Return (bytes, rounds); all files are in memory, so hashing dominates."""
     images = folder / "images"
     images.mkdir()
     size = make_files(images, sparse, dense)

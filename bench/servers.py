@@ -1,4 +1,4 @@
-"""The servers that are measured: gunicorn, with our application or the floor, in the same settings."""
+"""Measured servers: gunicorn with our application or the floor, in the same settings."""
 # ruff: noqa: S310, S603
 
 import os
@@ -20,7 +20,7 @@ OURS, FLOOR = "registry:create_app()", "bench.floor:create_app()"
 
 
 class Server:
-    """A running gunicorn. As a context it is stopped at the end, by its pid."""
+    """Running gunicorn; as a context manager it is stopped at the end, by its pid."""
 
     def __init__(self, application, folder: Path, variables: dict, arguments=(), connections=CONNECTIONS):
         self.port = free_port()
@@ -42,7 +42,7 @@ class Server:
         self.stop()
 
     def wait(self, target="/images?limit=1", seconds=60) -> "Server":
-        """Until it answers; ``start_seconds`` is how long that took. Raises RuntimeError with its log."""
+        """Wait for an answer, and set ``start_seconds``. Raises RuntimeError with its log."""
         deadline = time.perf_counter() + seconds
         while time.perf_counter() < deadline and self.process.poll() is None:
             try:
@@ -55,7 +55,7 @@ class Server:
         raise RuntimeError(f"A server did not answer: {self.log.read_text()}")
 
     def fetch(self, target, headers=(), method="GET", body=None, seconds=60):
-        """(status, headers, body)"""
+        """Return (status, headers, body) of a request."""
         request = urllib.request.Request(self.url + target, body, dict(headers), method=method)
         try:
             response = urllib.request.urlopen(request, timeout=seconds)
@@ -72,16 +72,16 @@ class Server:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def cpu_seconds(self) -> float:
-        """User and system time of master and workers, as in /proc/PID/stat but in nanoseconds."""
+        """Return the CPU time of master and workers, with nanosecond resolution."""
         return sum(time.clock_gettime_ns(~pid << 3 | 2) for pid in (self.process.pid, *self.workers())) / 1e9
 
     def worker_mebibytes(self) -> float:
-        """The resident memory of the largest worker."""
+        """Return the resident memory of the largest worker."""
         statuses = [Path(f"/proc/{pid}/status").read_text() for pid in self.workers()]
         return max(int(text.partition("VmRSS:")[2].split()[0]) for text in statuses) / 1024
 
     def stop(self):
-        """End it and its workers, which gunicorn's master ends when it is asked to."""
+        """Stop gunicorn's master, which stops its workers."""
         if self.process.poll() is not None:
             return
         pids = self.workers()
@@ -95,26 +95,26 @@ class Server:
 
 
 def serve(database: Path, folder: Path, flavor="none", connections=CONNECTIONS) -> Server:
-    """Ours, on a database file."""
+    """Return our server on a database file."""
     variables = {"REGISTRY_DATABASE_CONNECTION": f"sqlite:///{database}", "REGISTRY_AUTH_FLAVOR": flavor}
     return Server(OURS, folder, variables, connections=connections)
 
 
 def settings() -> dict:
-    """What gunicorn.conf.py sets."""
+    """Return the settings of gunicorn.conf.py."""
     return runpy.run_path(str(ROOT / "gunicorn.conf.py"))
 
 
 def share(connections: int) -> int:
-    """What one worker takes: with keep-alive, all connections may land by chance on one.
+    """Return the connections of one worker, so that gunicorn keeps its share alive.
 
-    Of so many gunicorn keeps alive all but as many as it has threads; others would be closed and opened all the time.
+    gunicorn keeps alive as many connections as this, minus its threads, and closes others.
     """
     return connections // settings()["workers"] + settings()["threads"]
 
 
 def write_settings(folder: Path) -> Path:
-    """gunicorn.conf.py without its hooks and address, for a server that has no database."""
+    """Write gunicorn.conf.py without its hooks and address; return its path."""
     path = folder / "floor.conf.py"
     known = {setting.name for setting in KNOWN_SETTINGS} - {"bind"}
     ours = {name: value for name, value in settings().items() if name in known and not callable(value)}
@@ -123,7 +123,7 @@ def write_settings(folder: Path) -> Path:
 
 
 def environment(variables: dict) -> dict[str, str]:
-    """The machine's own, but none of ours that would change what is measured."""
+    """Return the environment without variables that change the measured settings."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("REGISTRY_", "GUNICORN_"))}
     return inherited | variables | {"PYTHONPATH": str(ROOT)}
 

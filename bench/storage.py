@@ -1,4 +1,4 @@
-"""The database file: how a catalogue gets into it, how fast, and how large it is."""
+"""Import of a catalogue into a database file: its speed, and the file's size."""
 # ruff: noqa: S603, S608
 
 import os
@@ -22,7 +22,7 @@ class Import(NamedTuple):
 
 
 def load(database: Path, ndjson: Path) -> Import:
-    """Import a catalogue into a new database file. Raises RuntimeError with what the command said."""
+    """Import a catalogue into a new database file. Raises RuntimeError."""
     command = [sys.executable, "-m", "flask", "--app", "registry", "import", str(ndjson)]
     variables = environment({"REGISTRY_DATABASE_CONNECTION": f"sqlite:///{database}"})
     start = time.perf_counter()
@@ -43,7 +43,7 @@ def load(database: Path, ndjson: Path) -> Import:
 
 
 def raw_import_seconds(database: Path, folder: Path) -> float:
-    """How long ``executemany`` takes for the same rows, in one transaction, into the same tables and indexes."""
+    """Return the seconds of ``executemany`` for the same rows, tables and indexes."""
     path = folder / "raw-import.db"
     seconds = 0.0
     with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(path)) as target:
@@ -65,14 +65,14 @@ def raw_import_seconds(database: Path, folder: Path) -> float:
 
 
 def copy_schema(source, target):
-    """But for the tables that FTS5 makes by itself, and for triggers."""
+    """Copy the schema, without the tables that FTS5 creates and without triggers."""
     tables = "SELECT sql FROM sqlite_master WHERE sql NOT NULL AND type IN ('table', 'index')"
     for (statement,) in source.execute(f"{tables} AND name NOT LIKE 'sqlite_%' AND name NOT LIKE 'search_%'"):
         target.execute(statement)
 
 
 def sizes(database: Path) -> dict[str, int]:
-    """Bytes of each table and index, the largest first; of the whole file alone where SQLite has no dbstat."""
+    """Return the bytes of each table and index, or of the file without dbstat."""
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         try:

@@ -1,4 +1,4 @@
-"""The rounds: ours and the floor in turn, each kind of question at each size, and their ratios."""
+"""Rounds of measurement: ours and the floor in turn, each kind at each size."""
 
 import json
 import re
@@ -13,14 +13,14 @@ from bench.catalogue import Catalogue
 from bench.kinds import Kind, Kinds
 from bench.servers import CONNECTIONS, FLOOR, Server
 
-# A constant's own headers, set by whatever serves it.
+# Headers that the server sets on any answer.
 SERVED_HEADERS = ("server", "date", "connection", "content-length", "content-type")
 # Checking one list against the slow model takes about a second at a million images.
 CHECKED, CHECKED_SLOWLY, SLOW = 10, 2, 50_000
 
 
 class Stage(NamedTuple):
-    """A catalogue and the servers that know it, by flavor."""
+    """Catalogue and its servers, by flavor."""
 
     size: int
     catalogue: Catalogue
@@ -49,7 +49,7 @@ class Pair(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """1 where ours takes the floor's CPU time, 0.5 where it takes twice that."""
+        """Return the floor's CPU time over ours."""
         return self.floor.cpu / self.ours.cpu
 
 
@@ -67,7 +67,7 @@ class Timing(NamedTuple):
 
     @property
     def growth(self) -> float:
-        """What it costs at the largest size over the smallest, each in its floors: those differ by bytes alone."""
+        """Return the cost at the largest size over the smallest, relative to floors."""
         small, large = self.pairs[min(self.pairs)], self.pairs[max(self.pairs)]
         return median(one.ratio / other.ratio for one, other in zip(small, large, strict=True))
 
@@ -77,7 +77,7 @@ class Timing(NamedTuple):
 
 
 def prepare(stages: list[Stage], folder: Path, is_whole: bool, only: str = "") -> list[list[Trial]]:
-    """The trials of each kind, one a size. Raises answers.WrongAnswer."""
+    """Return the trials of each kind, one per size. Raises answers.WrongAnswer."""
     rows = []
     for stage in stages:
         kinds = [kind for kind in Kinds(stage.catalogue, is_whole).all() if re.search(only, kind.name)]
@@ -96,7 +96,7 @@ def make_trial(stage: Stage, kind: Kind, key: str, folder: Path) -> Trial:
         answers.check(stage.catalogue, ask, responses[-1])
     requests = [("GET", ask.target, ask.headers, "") for ask in asks]
     ours = wrk.write_requests(folder / f"{key}.ours", requests)
-    # The floor gets the same bytes to read: its routes look at what stands before the question mark alone.
+    # The floor receives the same bytes; its routes ignore the query string.
     floor = wrk.write_requests(folder / f"{key}.floor", requests, f"/{key}?")
     return Trial(kind, stage, key, ours, floor, constant(kind, responses))
 
@@ -109,7 +109,7 @@ def follow(server: Server, kind: Kind, ask: Ask) -> Ask:
 
 
 def constant(kind: Kind, responses) -> dict:
-    """The floor's answer: the one of middle length."""
+    """Return the floor's answer: the response of median length."""
     status, headers, body = sorted(responses, key=lambda response: len(response[2]))[len(responses) // 2]
     kept = [(name, value) for name, value in headers.items() if name.lower() not in SERVED_HEADERS]
     return {"status": status, "body": body.decode(), "headers": kept if kind.floor_has_headers else []}
@@ -122,7 +122,7 @@ def start_floor(rows: list[list[Trial]], folder: Path) -> Server:
 
 
 def measure(rows: list[list[Trial]], floor: Server, rounds: int, seconds: float, progress) -> list[Timing]:
-    """Time every kind: in each round, each size, ours and then the floor."""
+    """Measure every kind: in each round, at each size, ours and then the floor."""
     timings = [Timing(trials[0].kind, {trial.stage.size: [] for trial in trials}) for trials in rows]
     for turn in range(rounds):
         for trials, timing in zip(rows, timings, strict=True):
@@ -136,7 +136,7 @@ def measure(rows: list[list[Trial]], floor: Server, rounds: int, seconds: float,
 
 
 def walk(stage: Stage, sort_key: str, sort_dir: str, limit: int) -> tuple[float, float]:
-    """(the slowest tenth of the pages over the first, the slowest page's milliseconds), CPU time of the server's.
+    """Return (slowest tenth of pages over the first, slowest page in ms CPU).
 
     Raises answers.WrongAnswer unless the pages hold each image once, in order.
     """
@@ -162,7 +162,7 @@ def walk(stage: Stage, sort_key: str, sort_dir: str, limit: int) -> tuple[float,
 
 
 def start_seconds(make_server) -> float:
-    """From its process to its first answer."""
+    """Return the seconds from the start of the process to its first answer."""
     with make_server() as server:
         return server.wait().start_seconds
 

@@ -1,4 +1,4 @@
-"""What counting and logging add to a request: a list of a server that does both, and of one that does neither."""
+"""Cost of counting and logging: a list from a server with both, and from one without."""
 
 import contextlib
 from pathlib import Path
@@ -20,7 +20,7 @@ class Cost(NamedTuple):
 
 
 def measure(database: Path, folder: Path, rounds: int, seconds: float) -> Cost:
-    """Both in turn, so that what else the machine does falls on both."""
+    """Measure both in turn, so that other load affects both."""
     requests = wrk.write_requests(folder / "watching", [("GET", LIST, {}, "")])
     ours = {"REGISTRY_DATABASE_CONNECTION": f"sqlite:///{database}"}
     with contextlib.ExitStack() as stack:

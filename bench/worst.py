@@ -1,6 +1,6 @@
-"""The worst question of all: ``python -m bench.worst`` looks for it at random, then among the neighbours of the worst.
+"""Search for the slowest list request: ``python -m bench.worst``, at random, then by hill climbing.
 
-What is drawn depends on the seed and the database alone; which neighbours are tried, also on what took long.
+Random draws depend on the seed and the database alone, hill climbing also on the measured times.
 """
 
 import argparse
@@ -16,18 +16,18 @@ import orjson
 from auth import REPEATED
 from bench.draws import ADMIN, ANONYMOUS, Draws, Question, Source
 from config import read_settings
-from listing import planner
+from listing import sqlite_planner
 from registry import create_app
 from storage import engine
 
 MOST_MILLISECONDS = 250
 SHOWN, EXPLAINED = 10, 3
-# For this part of the time it draws anew; after that it climbs from so many of the worst.
+# Part of the time for random draws; then it climbs from the CLIMBED slowest.
 DRAWN_PART, CLIMBED = 0.5, 20
 
 
 class Cost(NamedTuple):
-    """What a question took: the CPU time of the thread that answers."""
+    """CPU time of a question in the thread that answers."""
 
     milliseconds: float
     question: Question
@@ -56,7 +56,7 @@ def main(arguments=None) -> int:
 
 
 class Registry:
-    """The application in this thread, on a database that it cannot write."""
+    """Application in this thread, on a read-only database."""
 
     def __init__(self, path):
         variables = {"DATABASE_CONNECTION": f"sqlite:///{path.resolve()}"}
@@ -67,8 +67,8 @@ class Registry:
         engine.database.connection().execute("PRAGMA query_only = 1")
 
     def ask(self, question):
-        """(seconds of CPU, the response). As the first time: what a process remembers of filters is forgotten."""
-        planner.remembered.clear()
+        """Return (CPU seconds, response), with a cold count cache."""
+        sqlite_planner.count_cache.clear()
         headers = identity(question.caller)
         start = time.thread_time()
         response = self.client.get(question.target, headers=headers)
@@ -78,7 +78,7 @@ class Registry:
         return seconds, response
 
     def plan(self, question):
-        """The last statement's plan: the page's."""
+        """Return the plan of the last statement, which reads the page."""
         statements, connection = [], engine.database.connection()
         connection.set_trace_callback(statements.append)
         self.ask(question)
@@ -94,7 +94,7 @@ def identity(caller):
 
 
 class Search:
-    """Keeps the worst question of each shape."""
+    """Search that keeps the slowest question of each shape."""
 
     def __init__(self, registry, database, seed):
         self.registry = registry
@@ -117,7 +117,7 @@ class Search:
             self.try_out(self.climbing.mutated(start.question), follows=False)
 
     def try_out(self, question, follows):
-        """Time a question, or the page that follows it: that one stands at the end of a real page."""
+        """Measure a question, or the page that its next link leads to."""
         seconds, response = self.registry.ask(question)
         if follows and "Link" in response.headers:
             question = question.next_page(response.headers["Link"])
@@ -126,7 +126,7 @@ class Search:
         known = self.found.get(question.shape)
         if response.status_code != 200 or (known and known.milliseconds >= seconds * 1000):
             return
-        # The better of two, since a busy machine makes the first slow.
+        # The minimum of two, because of other load.
         seconds = min(seconds, self.registry.ask(question)[0])
         if not known or known.milliseconds < seconds * 1000:
             rows = len(orjson.loads(response.data)["images"])

@@ -1,4 +1,4 @@
-"""Writes, durable, by one client: ours against raw sqlite3."""
+"""Durable writes by one client: ours against raw sqlite3."""
 
 import json
 import socket
@@ -26,7 +26,7 @@ class Writing(NamedTuple):
 
 
 def measure(database: Path, folder: Path, ids: list[str], rounds: int) -> list[Writing]:
-    """POST, PUT and DELETE in batches, ours and the floor's in turn, each on its own copy of ``database``."""
+    """Measure POST, PUT and DELETE in batches, ours and the floor's in turn."""
     ours_copy, floor_copy = rows.copy(database, folder / "writes.db"), rows.copy(database, folder / "raw.db")
     batch = folder / "batch.txt"
     variables = {"REGISTRY_DATABASE_CONNECTION": f"sqlite:///{floor_copy}", "BENCH_BATCH": str(batch)}
@@ -44,13 +44,13 @@ def measure(database: Path, folder: Path, ids: list[str], rounds: int) -> list[W
 
 
 def summary(verb, pairs):
-    """``pairs`` are ((seconds, CPU seconds) a request of ours, those of the floor), a batch each."""
+    """Return the Writing of pairs (ours, floor) of (seconds, CPU seconds) a request."""
     ratios = [(floor[0] / ours[0], floor[1] / ours[1], 1 / ours[0]) for ours, floor in pairs]
     return Writing(verb, *map(median, zip(*ratios, strict=True)))
 
 
 def make_requests(verb, turn, ids):
-    """[(verb, path, body, the image's id)]: images are registered, and others changed, and then deleted."""
+    """Return [(verb, path, body, image id)]: creates, changes, then deletes."""
     if verb == "POST":
         for number, record in enumerate(records(BATCH)):
             image_id = f"{turn:08x}-0000-4000-8000-{number:012x}"
@@ -63,13 +63,13 @@ def make_requests(verb, turn, ids):
 
 
 def new_image(record):
-    """What a client would send to register it."""
+    """Return the body that registers a record."""
     left_out = ("id", "created_at", "updated_at", "deleted", "deleted_at", "location", "visibility", "members")
     return {name: value for name, value in record.items() if name not in left_out}
 
 
 def compare(ours, floor, requests, database, batch):
-    """Send ``requests`` to ours; then let the floor commit the very rows that they wrote."""
+    """Send ``requests`` to ours; then let the floor commit the same rows."""
     ids = [image_id for *_, image_id in requests]
     before = rows.read(database, ids)
     prepared = [ours.prepare(verb, path, body) for verb, path, body, _ in requests]
@@ -84,7 +84,7 @@ def compare(ours, floor, requests, database, batch):
 
 
 class Client:
-    """One client on one connection; it costs little itself, since its requests are ready before."""
+    """Client on one connection, with prepared requests."""
 
     def __init__(self, server):
         self.server = server
@@ -95,7 +95,7 @@ class Client:
         return f"{verb} {path} HTTP/1.1\r\n{headers}\r\n\r\n".encode() + content
 
     def send(self, requests):
-        """((seconds, the server's CPU seconds) a request, bodies). Raises RuntimeError where an answer is not 200."""
+        """Return ((seconds, CPU seconds) per request, bodies). Raises RuntimeError."""
         with closing(socket.create_connection(("127.0.0.1", self.server.port), timeout=60)) as connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             before, start = self.server.cpu_seconds(), time.perf_counter()
@@ -105,7 +105,7 @@ class Client:
 
 
 def exchange(connection, request):
-    """The answer's body. Raises RuntimeError where it is not a 200, or breaks off."""
+    """Return the body. Raises RuntimeError unless the answer is a complete 200."""
     connection.sendall(request)
     answer, expected = b"", None
     while expected is None or len(answer) < expected:

@@ -1,4 +1,4 @@
-"""The load: one run of wrk, which asks for the lines of a file in turn."""
+"""Load generator: one run of wrk, which sends the requests of a file in turn."""
 # ruff: noqa: S603
 
 import contextlib
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
-# wrk answers to the signal that ends a run at its next tenth of a second; it ends by itself after a minute more.
+# wrk handles the signal within a tenth of a second; without it, it stops a minute later.
 SPARE_SECONDS = 60
 FEWEST_REQUESTS, MOST_SECONDS = 50, 10
 
@@ -48,7 +48,7 @@ def start(server, requests: Path, seconds: float, connections: int) -> subproces
 
 
 def finish(process: subprocess.Popen) -> Load:
-    """Ask wrk for its figures. Raises RuntimeError where it has none."""
+    """Stop wrk and return its figures. Raises RuntimeError if it has none."""
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=SPARE_SECONDS)
     line = next((line for line in output.splitlines() if line.startswith("RESULT ")), None)
@@ -59,12 +59,12 @@ def finish(process: subprocess.Popen) -> Load:
 
 
 def run(server, requests: Path, seconds: float, connections: int) -> Load:
-    """Longer where so few were answered that they say little. Raises RuntimeError for any answer that is an error."""
+    """Run wrk, longer if few requests were answered. Raises RuntimeError."""
     before = server.cpu_seconds()
     with ended(start(server, requests, seconds, connections)) as process:
         time.sleep(seconds)
         load = finish(process)
-    # Each connection leaves one request that is served, but that wrk does not count.
+    # wrk does not count the last request of each connection, which is served.
     cpu = (idle_cpu_seconds(server) - before) / (load.requests + connections) * 1e6
     if load.errors:
         raise RuntimeError(f"{load.errors} of {load.requests} answers of {requests.name} were errors")
@@ -76,7 +76,7 @@ def run(server, requests: Path, seconds: float, connections: int) -> Load:
 
 
 def idle_cpu_seconds(server) -> float:
-    """Its CPU time as soon as that stands still."""
+    """Return the server's CPU time once it no longer grows."""
     before, deadline = server.cpu_seconds(), time.monotonic() + MOST_SECONDS
     while time.monotonic() < deadline:
         time.sleep(0.01)
@@ -89,7 +89,7 @@ def idle_cpu_seconds(server) -> float:
 
 @contextlib.contextmanager
 def ended(process):
-    """Kill it unless it has ended."""
+    """Kill the process unless it has ended."""
     try:
         yield process
     finally:

@@ -1,4 +1,4 @@
-"""What the query of a list may ask for, and where a page begins."""
+"""Parameters of a list: query string to ListQuery, and the position of a page."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ SORT_COLUMNS = {key: tuple(dict.fromkeys((key, "created_at", "id"))) for key in 
 
 
 class ListQuery(NamedTuple):
-    """What a list asks for; None where it does not ask."""
+    """Parsed query of a list; None stands for an absent parameter."""
 
     equal: dict[str, Any]  # column → value
     properties: dict[str, str]
@@ -32,30 +32,30 @@ class ListQuery(NamedTuple):
     sort_key: str
     sort_dir: str
     marker: str | None
-    position: list | None  # what the marker had in sort_columns, where it came with that
+    position: list | None  # the marker's values in sort_columns, if the link contained them
     search: Search | None
     is_counted: bool
 
     @property
     def sort_columns(self):
-        """The order, ties included, all in one direction."""
+        """Return the columns of the order; the last ones break ties."""
         return SORT_COLUMNS[self.sort_key]
 
     @property
     def is_hopeless(self):
-        """Whether it searches for what has no word, such as a sign alone, which no image has."""
+        """Return whether the search has no words (punctuation only) and matches nothing."""
         return self.search is not None and not self.search.words
 
 
 def parse_limit(value):
-    """What is above ``api_limit_max`` will be capped, however large."""
+    """Return a limit of any length; it is capped later, by ``api_limit_max``."""
     if not re.fullmatch("[0-9]+", value):
         raise ValueError
     return min(int(value[-40:]), LARGEST_INTEGER) if len(value.lstrip("0")) <= 40 else LARGEST_INTEGER
 
 
 def parse_position(value):
-    """[sort_key, the marker's value of each sort column], as ``position_text`` wrote it."""
+    """Return [sort_key, the marker's values of the sort columns] of a cursor."""
     position = json.loads(base64.b64decode(value + "=" * (-len(value) % 4), altchars="-_", validate=True))
     if not isinstance(position, list) or not all(map(is_column_value, position)):
         raise ValueError
@@ -63,17 +63,18 @@ def parse_position(value):
 
 
 def is_column_value(value):
+    """Return whether a value of a position can be that of a column."""
     if isinstance(value, str):
         return is_clean(value)
     return value is None or (type(value) is int and abs(value) <= LARGEST_INTEGER)
 
 
 def position_text(sort_key, values):
-    """The position of an image in a list, opaque to clients; ``values`` are those of its sort columns."""
+    """Return the opaque cursor of an image with these values of the sort columns."""
     return base64.urlsafe_b64encode(orjson.dumps([sort_key, *values])).decode().rstrip("=")
 
 
-# Unlike in a body, a text that no image can have is no error: it matches none.
+# A text that no image can have matches none; in a body it would be an error.
 ANY_TEXT = Value(str, "")
 EQUAL_RULES = {"text": ANY_TEXT, "word": ANY_TEXT, "count": count(), "flag": flag()}
 EQUAL_PARAMETERS = {field.name: EQUAL_RULES[field.kind] for field in FILTER_FIELDS}
@@ -95,7 +96,7 @@ USER_PARAMETERS = {
     "position": Value(parse_position, "Must be the position of a next link, sent with its marker and sort_key."),
 }
 LIST_PARAMETERS = USER_PARAMETERS | ADMIN_PARAMETERS
-# Types of a sort column's values in a position.
+# Types of a position's values; those of other columns are text.
 COLUMN_TYPES = {
     field.name: (int if field.kind == "count" else str, *([type(None)] if field.is_nullable else []))
     for field in FIELDS
@@ -103,11 +104,11 @@ COLUMN_TYPES = {
 }
 WORDS = ("sort_key", "sort_dir", "limit", "is_public", "deleted")
 PROPERTY_PREFIX = "property-"
-MOST_PROPERTIES = 500  # SQLite takes expressions of up to 1,000
+MOST_PROPERTIES = 500  # SQLite limits the depth of expressions to 1,000
 
 
 def parse_parameters(query_string):
-    """[(name, value)] of a query in bytes, repetitions dropped; what is not UTF-8 becomes surrogates."""
+    """Return distinct (name, value) pairs; invalid UTF-8 becomes surrogates."""
     query = query_string.decode("utf-8", "surrogateescape")
     if "%" not in query and "+" not in query:
         return list(dict.fromkeys(part.partition("=")[::2] for part in query.split("&") if part))
@@ -116,13 +117,16 @@ def parse_parameters(query_string):
 
 @lru_cache(maxsize=256)
 def parse_word(name, value):
-    """One of the parameters that queries repeat. Raises ValidationError."""
+    """Return the value of a parameter with few values. Raises ValidationError."""
     return LIST_PARAMETERS[name].deserialize(value)
 
 
 @lru_cache(maxsize=512)
 def parse_list_query(query_string, is_admin, api):
-    """The ListQuery of a request for a list; parameters that it does not know are ignored. Raises Invalid."""
+    """Return the ListQuery of a query string. Raises Invalid.
+
+    Unknown parameters are ignored; the filters of admins are unknown to others.
+    """
     known = LIST_PARAMETERS if is_admin else USER_PARAMETERS
     given, refused = {}, {}
     for name, value in parse_parameters(query_string) if query_string else ():
@@ -146,6 +150,7 @@ def parse_list_query(query_string, is_admin, api):
 
 
 def make_list_query(values, properties, api):
+    """Return the ListQuery of deserialized parameters, with defaults."""
     query = ListQuery(
         {name: values[name] for name in EQUAL_PARAMETERS if name in values},
         properties,
@@ -162,11 +167,11 @@ def make_list_query(values, properties, api):
         values.get("q"),
         values.get("count", False),
     )
-    return query if query.position is None else query._replace(position=fitting_position(query))
+    return query if query.position is None else query._replace(position=require_fitting_position(query))
 
 
-def fitting_position(query):
-    """The position's values, where it belongs to this marker and order. Raises Invalid."""
+def require_fitting_position(query):
+    """Return the position's values. Raises Invalid unless they fit marker and order."""
     sort_key, *values = query.position or [None]
     types = [COLUMN_TYPES[column] for column in query.sort_columns]
     is_fitting = sort_key == query.sort_key and len(values) == len(types) and values[-1] == query.marker

@@ -1,42 +1,42 @@
-"""Search parameter of a list: words and beginnings of ids."""
+"""Search parameter of a list: word prefixes and id prefixes."""
 
 import re
 from typing import NamedTuple
 
 from storage.documents import words_in
 
-BEGINNING_OF_AN_ID = re.compile(r"[0-9a-f]{4,32}|(?=.*-)[0-9a-f-]{4,36}")
+ID_PREFIX = re.compile(r"[0-9a-f]{4,32}|(?=.*-)[0-9a-f-]{4,36}")
 ID_PARTS = ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))
 MOST_WORDS = 16
 
 
 class Search(NamedTuple):
-    """What is looked for: images that have each of ``words``, or longer ones that begin so, or an id that begins so."""
+    """Search for images with all ``words`` (as prefixes), or with an id that starts with ``id_prefix``."""
 
     words: tuple[str, ...]
     id_prefix: str | None
 
     @property
     def match(self):
-        """The words in the language of FTS5, quoted since AND, OR and NOT are words of it."""
+        """Return the words as an FTS5 query, quoted because AND, OR and NOT are operators."""
         return " ".join(f'"{word}" *' for word in self.words)
 
 
 def parse_search(text):
-    """The Search that ``text`` asks for, or None where it is blank; one without words finds nothing.
+    """Return the Search for a text, or None if it is blank.
 
-    Raises ValueError for too many words.
+    A search without words matches nothing. Raises: ValueError for too many words.
     """
     if not text.strip():
         return None
     words = tuple(dict.fromkeys(words_in(text)))
     if len(words) > MOST_WORDS:
         raise ValueError
-    return Search(words, id_beginning(text.strip().lower()))
+    return Search(words, parse_id_prefix(text.strip().lower()))
 
 
-def id_beginning(text):
-    """What ids begin with, as they are written, or None: hyphens may be left out, all or none."""
-    if not BEGINNING_OF_AN_ID.fullmatch(text):
+def parse_id_prefix(text):
+    """Return an id's prefix with hyphens, which the text may omit, or None."""
+    if not ID_PREFIX.fullmatch(text):
         return None
     return text if "-" in text else "-".join(filter(None, (text[start:end] for start, end in ID_PARTS)))

@@ -37,3 +37,9 @@ def writing():
 def damaged(subject):
     """Return the error for a record whose checksum shows that another program changed it."""
     return DatabaseUnavailable(f"{subject} is damaged in the database; nothing was changed.")
+
+
+def fetch_row(statement, parameters):
+    """Return the first row of a statement, or None. Raises DatabaseUnavailable."""
+    with engine.translated_errors():
+        return execute(statement, parameters).fetchone()

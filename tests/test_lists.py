@@ -1,4 +1,4 @@
-"""Lists: what they hold, for whom, and what their parameters choose."""
+"""Lists: visibility and filters."""
 
 from urllib.parse import urlencode
 
@@ -6,7 +6,7 @@ import pytest
 from conftest import CALLERS
 
 import models
-from listing import planner
+from listing import sqlite_planner
 
 BRIEF_KEYS = {"id", "name", "size", "disk_format", "container_format", "checksum"}
 FULL_KEYS = BRIEF_KEYS | {"status", "virtual_size", "min_disk", "min_ram", "owner", "is_public", "protected"}
@@ -69,14 +69,14 @@ NO_MOMENTS += ["9999-12-31T23:59:59-14:00", "2026-11-24T04:08:17+25:00", "2026-1
 
 
 def names(client, query="", path="/images"):
-    """The names that a list holds, sorted; ``query`` is a text as it goes over the wire, or a dict."""
+    """Return the sorted names of a list; ``query`` is a query string or a dict."""
     response = client.get(path, query_string=query)
     assert response.status_code == 200, response.text
     return sorted(image["name"] for image in response.json["images"])
 
 
 def refusal(client, query, path="/images"):
-    """The ``errors`` of a list that is refused."""
+    """Return the ``errors`` of a refused list."""
     response = client.get(path, query_string=query)
     assert (response.status_code, response.mimetype) == (400, "application/problem+json"), response.text
     assert "images" not in response.json
@@ -443,7 +443,7 @@ def test_a_list_takes_as_many_statements_for_thirty_images_as_for_three(client_a
             details = {"properties": {"a": "1", "b": "2"}, "locations": ["file:///a", "file:///b"]}
             make_image(owner="owner", is_public=True, members={"member": False}, **details)
         statements = []
-        planner.remembered.clear()
+        sqlite_planner.count_cache.clear()
         models.database.connection().set_trace_callback(statements.append)
         response = client.get(path, query_string=query)
         models.database.connection().set_trace_callback(None)

@@ -1,4 +1,4 @@
-"""Lists give the same answers as a slow, obvious model, for catalogues and queries drawn at random.
+"""Lists compared with a slow, obvious model, for random catalogues and queries.
 
 A failure prints the smallest case found, and a line that runs it again. MODEL_EXAMPLES=5000 looks for longer.
 """
@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from support import list_model
 
 import models
-from listing import pages, planner
+from listing import pages, sqlite_planner
 from storage import engine
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "20"))
@@ -30,12 +30,11 @@ searching = settings(
 )
 
 LARGE, MOST_PAGES = 10_000, 6
-# What chooses a query's plan must not change its answer: plans.FEW, SORTED, SELDOM as they are, and such that rare
-# filters, filters that seldom meet, and scans come up among few images. Then how many images are counted.
-CHOSEN = ((planner, "FEW"), (planner, "SORTED"), (planner, "SELDOM"), (pages, "MOST_COUNTED"))
-CHOSEN += ((planner, "LOOKED_AHEAD"),)
-CHOICES = [(planner.FEW, planner.SORTED, planner.SELDOM, 10_000, 3000), (2, 100_000, 301, 3, 3), (2, 3, 301, 1, 0)]
-CHOICES += [(0, 1, 301, 100, 20), (0, 1, 0, 10_000, 3000), (0, 1, 301, 9, 1)]
+# The planner's thresholds must not change an answer: as they are, and such that sorted filters, filters that rarely
+# match together, and scans occur among few images. The last one limits counts.
+CHOSEN = (*((sqlite_planner, name) for name in ("FEW", "SORTED", "SELDOM", "LOOKED_AHEAD")), (pages, "MOST_COUNTED"))
+CHOICES = [tuple(getattr(module, name) for module, name in CHOSEN), (2, 100_000, 301, 3, 3), (2, 3, 301, 0, 1)]
+CHOICES += [(0, 1, 301, 20, 100), (0, 1, 0, 3000, 10_000), (0, 1, 301, 1, 9)]
 SORT_KEYS = ("id", "name", "status", "disk_format", "container_format", "size", "created_at", "updated_at")
 STATUSES = ("active", "queued", "saving", "killed", "pending_delete", "deleted", "deactivated")
 FORMATS = [("qcow2", "bare"), ("raw", "bare"), ("raw", "ovf"), ("ami", "ami"), (None, "bare"), ("iso", None)]
@@ -107,7 +106,7 @@ class Question(NamedTuple):
 
 @st.composite
 def images(draw):
-    """A record as exports have it."""
+    """Draw a record in the format of exports."""
     record = {"id": f"{draw(st.integers(0, 255)):08x}-0000-4000-8000-000000000000"}
     record |= {name: draw(values) for name, values in FIELDS.items()}
     members = {name: draw(st.booleans()) for name in draw(st.sets(st.sampled_from(MEMBERS), max_size=2))}
@@ -167,7 +166,7 @@ BESIDE_WORDS = (
 
 @st.composite
 def questions(draw, records, limits):
-    """Filters mostly ask for what one of the records has, or for what lies beside it."""
+    """Draw a question; most filters match one of the records, or nearly."""
     target = draw(st.sampled_from(records)) if records else draw(images())
     query = {}
     alone = st.lists(st.sampled_from(FILTERS), max_size=4, unique=True)
@@ -185,7 +184,7 @@ def questions(draw, records, limits):
 
 
 def filters(name, target):
-    """{parameter: text}"""
+    """Return a strategy of {parameter: text}."""
     if name in ("property", "other property"):
         pairs = [(key, value) for key, value in target["properties"].items() if value is not None] or [("os", "linux")]
         return st.sampled_from(pairs).flatmap(lambda pair: named(f"property-{pair[0]}", near_text(pair[1])))
@@ -214,7 +213,7 @@ def near_text(text):
 
 
 def searches(target):
-    """Beginnings of the image's words or its id, or what lies beside them."""
+    """Return a strategy of prefixes of the image's words or id, and of near misses."""
     words = list_model.words(
         " ".join([target["name"] or "x", *(value or "" for value in target["properties"].values())])
     )
@@ -259,7 +258,7 @@ cases = catalogues.flatmap(
 
 @lru_cache
 def large_catalogue():
-    """The same every time: values that thousands have, and values of one image, with ties all over."""
+    """Return a reproducible catalogue of common and unique values, with many ties."""
     chance = random.Random(4)
     return [large_record(chance, number) for number in range(LARGE)]
 
@@ -288,7 +287,7 @@ def large_record(chance, number):
 
 
 def large_properties(chance):
-    """One property whose long values share their beginning, one with rare values, and one that few have."""
+    """Return properties: long values with a common prefix, rare values, a rare name."""
     properties = {"os": chance.choice(PROPERTY_VALUES[:4]), "long": chance.choice(LONG_TEXTS)}
     properties["build"] = str(chance.randrange(2500))
     return properties | ({chance.choice(PROPERTY_NAMES): "linux"} if chance.random() < 0.02 else {})
@@ -299,20 +298,20 @@ large_questions = st.deferred(lambda: questions(large_catalogue(), (25, 25, 1, 3
 
 @pytest.fixture
 def registry(make_client, tmp_path):
-    """A Registry that is empty."""
+    """Return an empty Registry."""
     options = {"auth__flavor": "trusted-auth", "auth__allow_anonymous_access": "true", "api__strict_create": "false"}
     return Registry(make_client(**options).application, tmp_path / "records.ndjson")
 
 
 class Registry:
-    """The application, the file that it imports, and the identity of each caller."""
+    """Application under test, and the file that it imports."""
 
     def __init__(self, application, file):
         self.application = application
         self.file = file
 
     def hold(self, records):
-        """Have just these."""
+        """Replace all images by these records."""
         with models.writing():
             models.database.connection().execute("DELETE FROM image")
         self.file.write_text("".join(f"{json.dumps(record)}\n" for record in records), encoding="utf-8")
@@ -321,7 +320,7 @@ class Registry:
         return self
 
     def forget_newest(self, number):
-        """Have the words of so many images in no index, as those of the newest are while few were created."""
+        """Remove the newest images from the search index, which lags behind."""
         with models.writing():
             engine.execute("UPDATE indexed SET up_to = (SELECT coalesce(max(pk), 0) - ? FROM image)", (number,))
             beyond = "FROM words WHERE image_id > (SELECT up_to FROM indexed)"
@@ -329,13 +328,13 @@ class Registry:
         return self
 
     def choose(self, monkeypatch, choice):
-        """Have plans chosen so."""
+        """Set the planner's thresholds."""
         for (module, name), number in zip(CHOSEN, choice, strict=True):
             monkeypatch.setattr(module, name, number)
-        planner.remembered.clear()
+        sqlite_planner.count_cache.clear()
 
     def pages(self, question, most=1000):
-        """The pages that next links lead to, at most so many, whether another follows, and the counts on them.
+        """Return (pages along next links, whether one follows, their count headers).
 
         None for a refusal.
         """
@@ -409,7 +408,7 @@ def test_a_walk_through_ten_thousand_images_ends_where_the_model_ends(large_regi
     assert found == [expected_pages(large_catalogue(), question) for question in questions]
 
 
-def test_every_state_and_audience_is_listed_as_the_model_lists_it(registry):
+def test_every_state_and_visibility_scope_is_listed_as_the_model_lists_it(registry):
     records = large_catalogue()[:300]
     registry.hold(records)
     choices = {"status": (None, *STATUSES), "deleted": (None, "true", "false"), "changes-since": (None, "2020-06-01")}

@@ -32,13 +32,13 @@ MOMENTS = ["2026-11-24T04:08:17", "2026-11-24T04:08:17.000001", "1999-12-31", "2
 
 
 def next_target(response):
-    """Where the next page is, or None: always a reference relative to the server."""
+    """Return the reference of the next page, or None; it is relative to the server."""
     link = response.headers.get("Link")
     return None if link is None else NEXT_LINK.fullmatch(link)[1]
 
 
 def walk(client, target, key="id", between=lambda page: None):
-    """The pages that next links lead to, as lists of the images' ``key``; ``between(page)`` runs between two."""
+    """Return all pages along next links, as lists of ``key``."""
     pages = []
     while target:
         response = client.get(target)
@@ -52,7 +52,7 @@ def walk(client, target, key="id", between=lambda page: None):
 
 
 def in_order(images, sort_key, sort_dir):
-    """The contract in Python: null below every value, ties by created_at, then id, all in one direction."""
+    """Return the specified order: null below every value, ties by created_at, then id."""
 
     def place(image):
         return image[sort_key] is not None, image[sort_key], image["created_at"], image["id"]
@@ -65,7 +65,7 @@ def chunks(sequence, size):
 
 
 def refusal(client, query, path="/images"):
-    """The ``errors`` of a page that is refused."""
+    """Return the ``errors`` of a refused page."""
     response = client.get(path, query_string=query)
     assert (response.status_code, response.mimetype) == (400, "application/problem+json"), response.text
     assert "Link" not in response.headers
@@ -74,7 +74,7 @@ def refusal(client, query, path="/images"):
 
 @pytest.fixture
 def make_five(make_image):
-    """A function: five public images named a to e, in this order of creation, and their ids by name."""
+    """Return a function that creates public images a to e and returns their ids."""
     return lambda **fields: {name: make_image(name=name, is_public=True, **fields)["id"] for name in "abcde"}
 
 
@@ -257,7 +257,7 @@ def test_after_the_last_image_comes_nothing(client, make_five):
 
 
 def change(admin, image_id, what):
-    """Rename, hide or change an image otherwise, or delete it where ``what`` is None."""
+    """Update an image, or delete it if ``what`` is None."""
     url = f"/images/{image_id}"
     response = admin.delete(url) if what is None else admin.put(url, json={"image": what})
     assert response.status_code == 200, response.text
@@ -377,7 +377,7 @@ def test_a_real_server_takes_its_own_next_links_with_the_longest_names(server, n
 
 
 def encoded(text):
-    """As a next link carries its position."""
+    """Return a position as next links contain it."""
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 

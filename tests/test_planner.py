@@ -1,4 +1,4 @@
-"""How SQLite goes about each kind of list: an index has the order, and no table is read whole."""
+"""SQLite's query plans of lists: an index has the order, and no table is scanned."""
 
 import re
 
@@ -6,9 +6,9 @@ import pytest
 from conftest import IMAGE
 
 import models
-from listing import planner
+from listing import sqlite_planner
 
-# What a list asks for, and the index that its search must use; all are in the index's order.
+# Query of a list → driving index with its order.
 ORDERED = {
     "": "image_by_created_at",
     "deleted=true": "image_by_created_at",
@@ -26,7 +26,7 @@ ORDERED = {
     "container_format=bare": "image_by_container_format",
     "property-os=linux": "property_by_value",
 }
-# These are found by an index, and few enough to be sorted.
+# Queries whose few matches an index finds; they are sorted.
 GATHERED = {
     "owner=owner": "image_of_owner",
     "checksum=abc": "image_with_checksum",
@@ -41,13 +41,13 @@ GATHERED = {
 
 @pytest.fixture
 def plan_of(client):
-    """A function: the lines of SQLite's plan for GET /images with a query."""
+    """Return a function: the lines of SQLite's plan for GET /images with a query."""
     for number in range(3):
         client.post("/images", json={"image": {**IMAGE, "is_public": True, "properties": {"os": "linux", "n": number}}})
     connection = models.database.connection()
 
     def plan(query):
-        planner.remembered.clear()
+        sqlite_planner.count_cache.clear()
         statements = []
         connection.set_trace_callback(statements.append)
         assert client.get(f"/images?{query}").status_code == 200
@@ -67,7 +67,7 @@ def test_an_index_has_the_order_of(plan_of, query, index):
 
     assert_reads_no_table_whole(plan)
     assert any(f"INDEX {index} " in line for line in plan)
-    # Two shelves are merged by their order; ties in created_at alone may be sorted.
+    # Two list partitions are merged in order; only ties in created_at may be sorted.
     sorts = [line for line in plan if "TEMP B-TREE" in line and "RIGHT PART" not in line]
     assert sorts == [] or any("MERGE" in line for line in plan)
 
@@ -92,9 +92,9 @@ def test_a_deep_page_begins_within_the_index(plan_of, client):
 
 @pytest.mark.parametrize("sort", ["name", "size", "updated_at"])
 def test_filters_that_seldom_meet_read_one_index_and_no_rows(plan_of, monkeypatch, sort):
-    monkeypatch.setattr(planner, "FEW", 0)
-    monkeypatch.setattr(planner, "SELDOM", planner.SAMPLE + 1)
-    monkeypatch.setattr(planner, "SORTED", 1)
+    monkeypatch.setattr(sqlite_planner, "FEW", 0)
+    monkeypatch.setattr(sqlite_planner, "SELDOM", sqlite_planner.SAMPLE + 1)
+    monkeypatch.setattr(sqlite_planner, "SORTED", 1)
     filters = "name=a&status=active&disk_format=raw&container_format=bare&owner=owner&protected=true"
     ranges = "min_disk=1&min_ram=1&size_min=1&size_max=9&changes-since=2100-01-01"
 

@@ -18,7 +18,7 @@ from test_migrations import insert_first_rows, rows_of
 import migrations
 import models
 from cli import purge
-from listing import planner
+from listing import sqlite_planner
 from storage import file_checks, integrity, search_index, timestamps
 from storage.documents import words_of
 
@@ -319,7 +319,7 @@ def index_all(path):
 
 
 def found_by(client, text):
-    planner.remembered.clear()
+    sqlite_planner.count_cache.clear()
     return sorted(image["name"] for image in client.get(f"/images?is_public=none&q={text}").json["images"])
 
 

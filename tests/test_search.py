@@ -1,4 +1,4 @@
-"""GET /images?q=: what is found by which words, whatever happens to the image, and what is told of how many."""
+"""Search (GET /images?q=): matches by words and ids, after any change, and their count."""
 
 import random
 
@@ -7,7 +7,7 @@ from conftest import IMAGE
 from support import list_model
 
 import models
-from listing import pages, planner
+from listing import pages, sqlite_planner
 from storage import engine, search_index
 
 LETTERS = {"İstanbul": "istanbul", "straße": "STRASSE", "Oﬃce ﬁle": "office fi", "Café": "cafe", "CAFÉ": "cafe\u0301"}
@@ -67,7 +67,7 @@ WITHOUT_WORDS = ["*", '""', "-", "----", "🐧", "^", "()", "_", "\u0301", "\u20
 
 @pytest.fixture
 def found(client):
-    """A function: the names that a query finds, sorted."""
+    """Return a function: the sorted names that a query matches."""
 
     def find(text, **query):
         response = client.get("/images", query_string={"q": text, "is_public": "none", **query})
@@ -79,7 +79,7 @@ def found(client):
 
 @pytest.fixture(params=[1, 256])
 def indexed_together(monkeypatch, request):
-    """An image is found by its words in the index as by those that wait for it."""
+    """Run a test with words in the search index, and with words not yet in it."""
     monkeypatch.setattr(search_index, "INDEXED_TOGETHER", request.param)
     return request.param
 
@@ -235,7 +235,7 @@ HIDDEN_FROM |= {"sharer": "public shared", "owner": "private public shared", "ad
 def test_hidden_images_are_neither_found_nor_counted(
     indexed_together, client_as, make_image, monkeypatch, caller, names, few
 ):
-    monkeypatch.setattr(planner, "FEW", few)
+    monkeypatch.setattr(sqlite_planner, "FEW", few)
     fields = {"owner": "owner", "properties": {"os": "secretos"}}
     make_image(name="public", is_public=True, **fields)
     make_image(name="shared", members={"member": False, "sharer": True}, **fields)
@@ -263,7 +263,7 @@ WORDS = ("alpha", "beta", "gamma", "al", "ab", "b", "café", "12", "12.04", "x86
 
 
 class Changing:
-    """A registry that changes at random, asked as its own records answer."""
+    """Registry with random changes, and a model of its answers."""
 
     def __init__(self, client, folder, seed):
         self.client, self.folder, self.chance = client, folder, random.Random(seed)
@@ -318,8 +318,8 @@ class Changing:
         self.run("restore", copy, "--force")
 
     def answers(self, text):
-        """(found, expected): the ids."""
-        planner.remembered.clear()
+        """Return (found ids, expected ids)."""
+        sqlite_planner.count_cache.clear()
         query = {"q": text, "is_public": "none"}
         shown = self.client.get("/images", query_string=query).json["images"]
         expected = list_model.all_listed(self.records(), query, "admin")
@@ -336,7 +336,7 @@ ACTIONS = (
 @pytest.mark.parametrize("seed", range(3))
 def test_an_image_is_found_by_its_present_words_alone(client, tmp_path, monkeypatch, together, seed):
     monkeypatch.setattr(search_index, "INDEXED_TOGETHER", together)
-    monkeypatch.setattr(planner, "FEW", (0, 500, 3)[seed])
+    monkeypatch.setattr(sqlite_planner, "FEW", (0, 500, 3)[seed])
     changing = Changing(client, tmp_path, f"{together} {seed}")
 
     for _ in range(60):

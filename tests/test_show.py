@@ -1,4 +1,4 @@
-"""One image: its record, the same in HTTP headers, and its ETag."""
+"""Single images: the record, its HTTP headers, and the ETag."""
 
 import http.client
 import re
@@ -19,19 +19,19 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}")
 
 
 def text_of(value):
-    """A header's value as UTF-8: WSGI and http.client hand its bytes over as Latin-1."""
+    """Return a header's value as UTF-8; WSGI and http.client decode it as Latin-1."""
     return value.encode("latin-1").decode()
 
 
 def field_headers(response):
-    """[(field, text)] of the fields' headers, in their order."""
+    """Return [(field, text)] of the headers of fields, in order."""
     named = [(name.lower(), text_of(value)) for name, value in response.headers.items()]
     fields = [(name, text) for name, text in named if name.startswith(PREFIX) and not name.startswith(PROPERTY_PREFIX)]
     return [(name.removeprefix(PREFIX), text) for name, text in fields]
 
 
 def property_headers(headers):
-    """[(name, text)] of the properties' headers, in their order."""
+    """Return [(name, text)] of the headers of properties, in order."""
     named = [(name, text_of(value)) for name, value in headers.items() if name.lower().startswith(PROPERTY_PREFIX)]
     return [(name.removeprefix(PROPERTY_PREFIX), text) for name, text in named]
 
@@ -255,7 +255,7 @@ def test_property_headers_stop_before_they_pass_16_kib(client, make_image, sizes
 
 
 def served(server, **fields):
-    """(the record by POST, its headers, its record by GET), over HTTP."""
+    """Return (record of POST, headers and record of GET) over HTTP."""
     status, _, created = server.request("POST", "/images", {"image": {**IMAGE, **fields}})
     assert status == 200, created
     status, headers, shown = server.request("GET", f"/images/{created['image']['id']}")

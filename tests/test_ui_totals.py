@@ -44,7 +44,7 @@ def test_what_took_long_to_read_is_remembered_however_many_readers_there_are(cli
     totals.read_cached(("dear",), read)
 
     assert readings == [1]
-    assert len(totals.cached) <= totals.MOST_CACHED
+    assert len(totals.totals_cache.entries) <= totals.MOST_CACHED
 
 
 def test_each_figure_is_as_many_as_the_list_that_it_links_to_has(client, make_image):
@@ -80,7 +80,7 @@ def test_what_is_wrong_is_counted_and_more_than_is_named_has_a_command(client, m
 
     text = visit(client, "/ui/dashboard").text
     monkeypatch.setattr(totals, "CANDIDATES", 10)
-    totals.cached.clear()
+    totals.totals_cache.clear()
     fewer = visit(client, "/ui/dashboard").text
 
     assert "no location 14 images active" in text

@@ -13,6 +13,7 @@ from models import VISIBLE, visibility_scope_of
 from storage import engine
 from storage.documents import KILLED, NORMAL, PRIVATE
 from storage.timestamps import time_before
+from storage.ttl_cache import TTLCache
 
 # With a million images the queries take seconds. A result that took one second is cached for 100,
 # and one thread at a time reads it.
@@ -85,7 +86,7 @@ DUPLICATES = {
     for scope, doubled in DOUBLED.items()
 }
 
-cached = {}
+totals_cache = TTLCache(MOST_CACHED)
 reading_lock = threading.Lock()
 
 
@@ -219,22 +220,20 @@ def read_cached(key, read):
     Raises: DatabaseUnavailable if there is no old entry and another thread reads.
     """
     key = (engine.database.database, *key)
-    known = cached.get(key)
-    if known is not None and time.monotonic() < known[2]:
-        return known[0], time.monotonic() - known[1]
+    known = totals_cache.get(key)
+    if known is not None and known.is_fresh:
+        return known.value, known.age
     if not reading_lock.acquire(timeout=0 if known is not None else LOCK_SECONDS):
         if known is None:
             raise DatabaseUnavailable(BUSY) from TimeoutError("another thread reads totals")
-        return known[0], time.monotonic() - known[1]
+        return known.value, known.age
     try:
-        latest = cached.get(key)
+        latest = totals_cache.get(key)
         if latest is not known and latest is not None:
-            return latest[0], time.monotonic() - latest[1]
+            return latest.value, latest.age
         begun = time.monotonic()
-        value, now = read(), time.monotonic()
-        if len(cached) >= MOST_CACHED:
-            del cached[min(cached, key=lambda other: cached[other][2])]
-        cached[key] = value, now, now + min((now - begun) * CACHE_FACTOR, LONGEST_TTL_SECONDS)
+        value = read()
+        totals_cache.put(key, value, min((time.monotonic() - begun) * CACHE_FACTOR, LONGEST_TTL_SECONDS))
         return value, 0.0
     finally:
         reading_lock.release()

@@ -1,4 +1,4 @@
-"""GET /images and /images/detail as the contract has them, slow and obvious: filter all records, sort, cut."""
+"""Slow, obvious model of GET /images and /images/detail: filter all records, sort, cut."""
 
 import unicodedata
 from datetime import UTC, datetime
@@ -14,11 +14,11 @@ HEXADECIMAL = set("0123456789abcdef-")
 
 
 class UnknownMarker(Exception):
-    """The marker is no image that the caller can see."""
+    """Marker that the caller cannot see."""
 
 
 class Asker:
-    """One of conftest's callers: "anonymous", "tenantless", "admin", "admin@tenant", else a tenant's user."""
+    """Caller of conftest: "anonymous", "tenantless", "admin", "admin@tenant", or a tenant."""
 
     def __init__(self, caller):
         role, _, tenant = caller.partition("@")
@@ -26,7 +26,7 @@ class Asker:
         self.tenant = tenant or None if caller in ("anonymous", "tenantless") or self.is_admin else caller
 
     def has(self, record):
-        """Whether it is its own, or shared with it."""
+        """Return whether the caller owns the record, or is a member."""
         members = [entry["member_id"] for entry in record["members"]]
         return self.tenant is not None and (record["owner"] == self.tenant or self.tenant in members)
 
@@ -38,7 +38,7 @@ class Asker:
 
 
 def pages(records, query, caller):
-    """[[record]] of all pages from the query's marker on, the last one maybe short or empty. Raises UnknownMarker."""
+    """Return all pages after the query's marker as [[record]]. Raises UnknownMarker."""
     asker, listed = Asker(caller), all_listed(records, query, caller)
     in_order = sorted(listed, key=place_by(query), reverse=query.get("sort_dir", "desc") == "desc")
     if "marker" in query:
@@ -50,12 +50,12 @@ def pages(records, query, caller):
 
 
 def all_listed(records, query, caller):
-    """What is on all pages together, in no order."""
+    """Return the records of all pages, unordered."""
     return [record for record in records if is_listed(record, query, Asker(caller))]
 
 
 def shown(record, path, caller):
-    """What the page holds of a record."""
+    """Return a record as a page shows it."""
     if path != "/images/detail":
         return {name: record[name] for name in BRIEF_FIELDS}
     entries = record["location_data"] if Asker(caller).sees_locations(record) else []
@@ -65,7 +65,7 @@ def shown(record, path, caller):
 
 
 def place_by(query):
-    """The sort key: null below every value, ties by created_at, then id."""
+    """Return the sort key: null below every value, ties by created_at, then id."""
     name = query.get("sort_key", "created_at")
     return lambda record: (record[name] is not None, record[name], record["created_at"], record["id"])
 
@@ -79,7 +79,7 @@ def marked(records, marker, asker):
 
 
 def after(marker, in_order, query):
-    """Those behind the marker's place, whether it is listed itself or not."""
+    """Return the records after the marker, which need not be listed itself."""
     place = place_by(query)
     if query.get("sort_dir", "desc") == "desc":
         return [record for record in in_order if place(record) < place(marker)]
@@ -89,13 +89,13 @@ def after(marker, in_order, query):
 def is_listed(record, query, asker):
     return (
         is_in_state(record, query, asker)
-        and is_in_audience(record, query, asker)
+        and is_in_scope(record, query, asker)
         and all(passes(record, name, text) for name, text in query.items())
     )
 
 
 def is_in_state(record, query, asker):
-    """Deleted and killed images are left out, unless asked for; deleted ones are admins' alone."""
+    """Return whether the record's state is listed; deleted images are for admins only."""
     deleted = is_true(query["deleted"]) if asker.is_admin and "deleted" in query else None
     if deleted is not None:
         return record["deleted"] if deleted else not record["deleted"] and record["status"] != "killed"
@@ -104,7 +104,7 @@ def is_in_state(record, query, asker):
     return record["status"] != "killed" or query.get("status") == "killed" or "changes-since" in query
 
 
-def is_in_audience(record, query, asker):
+def is_in_scope(record, query, asker):
     if not asker.is_admin or "is_public" not in query:
         return record["is_public"] or asker.has(record)
     if query["is_public"].lower() == "none":
@@ -113,7 +113,7 @@ def is_in_audience(record, query, asker):
 
 
 def passes(record, name, text):
-    """Whether a record passes one filter; parameters that are none pass all."""
+    """Return whether a record matches a filter; other parameters match all."""
     if name in SAME_TEXT:
         return record[name] == text
     if name in SAME_NUMBER:
@@ -134,7 +134,7 @@ def passes(record, name, text):
 
 
 def is_found(record, text):
-    """Whether each word of the text begins one of the record's, or the text its id; blank, it asks for nothing."""
+    """Return whether a record matches a search for words or an id."""
     asked, beginning = words(text), text.strip().lower()
     if not asked:
         return not beginning
@@ -151,7 +151,7 @@ def is_found(record, text):
 
 
 def words(text):
-    """Runs of letters and digits, without case, accents, and other ways to write the same."""
+    """Return runs of letters and digits, without case, accents and variants."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     bare = "".join(letter for letter in decomposed if not unicodedata.combining(letter)).casefold()
     return "".join(letter if letter.isalnum() else " " for letter in bare).split()
@@ -162,6 +162,6 @@ def is_true(word):
 
 
 def moment(text):
-    """A time without offset is UTC."""
+    """Return the time of a text; without an offset it is UTC."""
     parsed = datetime.fromisoformat(text)
     return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)

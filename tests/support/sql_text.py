@@ -9,7 +9,7 @@ SQL = re.compile(
 )
 # Who takes a statement, and as which argument.
 TAKERS = {"execute": 0, "executemany": 0, "executescript": 0, "execute_sql": 0, "run": 0, "recall": 1, "SQL": 0}
-TAKERS |= {"raw": 0}
+TAKERS |= {"raw": 0, "fetch_row": 0}
 GROWING = ("append", "extend", "insert")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 

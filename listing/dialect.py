@@ -9,7 +9,7 @@ BOUND_CONDITIONS = {"size_min": "size >=", "size_max": "size <=", "changes_since
 class Dialect:
     """Renderer of list statements; an engine's subclass defines the methods that raise NotImplementedError."""
 
-    def bind(self, name):
+    def placeholder(self, name):
         """Return the placeholder of a bound parameter."""
         raise NotImplementedError
 
@@ -43,7 +43,7 @@ class Dialect:
 
     def merge(self, parts, order):
         """Return the union of a page's branches, in order, cut after the page."""
-        return f"{' UNION ALL '.join(parts)} ORDER BY {order} LIMIT {self.bind('most')}"
+        return f"{' UNION ALL '.join(parts)} ORDER BY {order} LIMIT {self.placeholder('most')}"
 
     def page(self, content, sort_columns, direction, branches, ranges, filters):
         """Return the statement of a page.
@@ -62,12 +62,12 @@ class Dialect:
     def count(self, sort_columns, branches, filters):
         """Return the statement that counts the images of all pages, at most ``most``."""
         parts = [self.branch(sort_columns, "desc", branch, "from start", filters) for branch in branches]
-        listed = f"SELECT 1 FROM ({' UNION ALL '.join(parts)}) AS listed LIMIT {self.bind('most')}"
+        listed = f"SELECT 1 FROM ({' UNION ALL '.join(parts)}) AS listed LIMIT {self.placeholder('most')}"
         return f"SELECT count(*) FROM ({listed}) AS counted"
 
     def content(self, content):
         """Return the expression of a rendered image; see ``pages.list_page``."""
-        own = f"CASE WHEN owner = {self.bind('tenant')} THEN location_document ELSE '{NO_LOCATIONS}' END"
+        own = f"CASE WHEN owner = {self.placeholder('tenant')} THEN location_document ELSE '{NO_LOCATIONS}' END"
         return {
             "brief": "brief",
             "all": "document || location_document",
@@ -97,7 +97,7 @@ class Dialect:
 
     def range_conditions(self, columns, direction, range_):
         """Return the conditions of keyset pagination: row values compare from the left."""
-        positions = [self.bind(f"p{number}") for number in range(len(columns))]
+        positions = [self.placeholder(f"p{number}") for number in range(len(columns))]
         compare = ">" if direction == "asc" else "<"
         null = f"{columns[0]} IS NULL"
         return {
@@ -125,17 +125,17 @@ class Dialect:
         if name == "properties":
             return [self.other_properties()]
         if name == "property":
-            pair = f"other.name = {self.bind(f'n{number}')} AND other.value = {self.bind(f'v{number}')}"
+            pair = f"other.name = {self.placeholder(f'n{number}')} AND other.value = {self.placeholder(f'v{number}')}"
             return [f"EXISTS (SELECT 1 FROM property AS other WHERE other.image_id = image.pk AND {pair})"]
         if name == "own":
-            return [self.residual(f"owner = {self.bind('tenant')}")]
+            return [self.residual(f"owner = {self.placeholder('tenant')}")]
         if name in BOUND_CONDITIONS:
-            return [self.residual(f"{BOUND_CONDITIONS[name]} {self.bind(name)}")]
-        return [self.residual(f"image.{name} = {self.bind(f'f_{name}')}")]
+            return [self.residual(f"{BOUND_CONDITIONS[name]} {self.placeholder(name)}")]
+        return [self.residual(f"image.{name} = {self.placeholder(f'f_{name}')}")]
 
     def member_conditions(self, driving_index):
         """Return the conditions of images that another tenant shares with the caller."""
-        tenant = self.bind("tenant")
+        tenant = self.placeholder("tenant")
         conditions = [f"(owner IS NULL OR owner <> {tenant})"]
         if driving_index is None or driving_index.name != "member":
             conditions.append(f"EXISTS (SELECT 1 FROM member WHERE image_id = pk AND member = {tenant})")

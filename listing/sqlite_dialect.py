@@ -39,7 +39,7 @@ OTHER_PROPERTIES = """NOT EXISTS (SELECT 1 FROM json_each(:others) AS wanted WHE
 class SQLiteDialect(Dialect):
     """SQLite's part of the SQL of lists; without INDEXED BY SQLite would prefer the index with the list's order."""
 
-    def bind(self, name):
+    def placeholder(self, name):
         """Return the placeholder of a bound parameter."""
         return f":{name}"
 

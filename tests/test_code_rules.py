@@ -40,7 +40,6 @@ REACH = {
     "formatting.py": {"os.fsdecode", "os.fsencode"},
     "server/logs.py": {"os.getpid", "os.write"},
     "migrations/__init__.py": {".glob", "os.access", "os.close", "os.open", "pathlib.Path", "sqlite3"},
-    "models.py": {"sqlite3"},
     "monitoring/health.py": {"os.statvfs", "pathlib.Path"},
     "monitoring/metrics.py": {
         "prometheus_client.core",

@@ -1,4 +1,4 @@
-"""The caller of a request: ``Context``, trusted headers and tokens."""
+"""Authentication: the caller of a request, trusted headers and tokens."""
 
 import hashlib
 import hmac
@@ -26,7 +26,7 @@ COUNTED = {
 }
 LONGEST_TENANT = 255
 TOKEN = re.compile("registry_[A-Za-z0-9_-]{43}")
-# The last use is written at most so often, and is so exact.
+# Resolution of a token's last use: it is written at most this often.
 USE_NOTED_EVERY = timedelta(hours=1)
 LISTED_COLUMNS = ("id", *TOKEN_COLUMNS, "used_at", "digest")
 FIND_TOKEN = "SELECT id, hash, tenant, roles, is_read_only, expires_at, revoked_at, used_at FROM token WHERE hash = ?"
@@ -40,7 +40,7 @@ INSERT_TOKEN = """INSERT INTO token
 
 @dataclass(frozen=True)
 class Context:
-    """The caller of one request.
+    """Caller of one request.
 
     ``tenant`` is the id of the caller's project, the owner of what it registers; None for an admin
     without one, a user without one, and anonymous callers (``is_authenticated`` false). ``limits`` is the section
@@ -54,30 +54,30 @@ class Context:
     limits: Any = None
 
     def is_owner_of(self, owner: str | None) -> bool:
-        """Whether it may do what an image's owner may; admins may, and a null owner is nobody."""
+        """Return whether the caller has the rights of an image's owner; admins have."""
         return self.is_admin or (self.tenant is not None and owner == self.tenant)
 
     def require_owner(self, owner: str | None) -> None:
-        """Raises Unauthorized or Forbidden for who is not the ``owner`` of an image that it sees."""
+        """Raise Unauthorized or Forbidden unless the caller has the owner's rights."""
         if not self.is_owner_of(owner):
             if self.is_authenticated:
                 raise Forbidden("Only the image's owner or an admin may do this.")
-            raise Unauthorized("Only the image's owner or an admin may do this, and you are anonymous.")
+            raise Unauthorized("Only the image's owner or an admin may do this: authenticate first.")
 
     def require_admin(self) -> None:
-        """Raises Forbidden for others."""
+        """Raise Forbidden unless the caller is an admin."""
         if not self.is_admin:
             raise Forbidden("Only an admin may do this.")
 
     def require_may_create(self) -> None:
-        """Raises Unauthorized or Forbidden for those who cannot own an image."""
+        """Raise Unauthorized or Forbidden for a caller that cannot own an image."""
         self.require_may_write()
         if self.tenant is None and not self.is_admin:
             detail = "Only a tenant's user or an admin may register images."
             raise Forbidden(detail) if self.is_authenticated else Unauthorized(detail)
 
     def require_may_write(self) -> None:
-        """Raises Forbidden for who comes with a token that may only read."""
+        """Raise Forbidden for a read-only token."""
         if self.is_read_only:
             raise Forbidden("This token may only read.")
 
@@ -94,7 +94,7 @@ class Context:
             raise QuotaExceeded(detail)
 
     def require_locations(self, locations: list, present: list | tuple = ()) -> None:
-        """Raise QuotaExceeded for too many [(url, …)], Invalid for new ones whose scheme is not allowed.
+        """Raise QuotaExceeded for too many locations, Invalid for schemes not allowed.
 
         The message leaves the URL out: it can carry credentials.
         """
@@ -110,60 +110,64 @@ ADMIN = Context(is_admin=True)
 ANONYMOUS = Context(is_authenticated=False)
 IDENTITY_HEADERS = frozenset({"X-IDENTITY-STATUS", "X-USER-ID", "X-TENANT-ID", "X-ROLES"})
 TOKEN_HEADERS = frozenset({"X-AUTH-TOKEN", "AUTHORIZATION"})
-REPEATED = "registry.repeated_headers"
-TOKENLESS = "This needs a token, in the header X-Auth-Token, or as Authorization: Bearer."
-UNIDENTIFIED = "This needs identity: the proxy in front must send X-Identity-Status: Confirmed."
-UNTOLD = "Identity headers count for nothing here: this server does not tell which of them came twice. Start gunicorn "
-UNTOLD += "with the registry's gunicorn.conf.py."
-UNTRUSTED = "Identity headers count only where they come from one of [auth] trusted_proxies."
+DUPLICATE_HEADERS = "registry.repeated_headers"
+TOKENLESS = "Authentication is required: send a token as X-Auth-Token or Authorization: Bearer."
+UNIDENTIFIED = "Authentication is required: the proxy must send X-Identity-Status: Confirmed."
+DUPLICATES_HIDDEN = (
+    "Identity headers are refused, because this server does not report duplicate headers: start gunicorn with the "
+    "registry's gunicorn.conf.py."
+)
+UNTRUSTED = "Identity headers are accepted only from the addresses in [auth] trusted_proxies."
 
 
-def identify(environ: Mapping, auth, find_bearer: Callable) -> Context:
-    """The caller by ``[auth] flavor``, of a request's WSGI environ; ``auth`` is the settings' section.
+def identify(environ: Mapping, auth, find_token: Callable) -> Context:
+    """Return the caller of a WSGI environ, by ``[auth] flavor``.
 
-    ``find_bearer`` takes a token's text and returns a Bearer, or None for one that does not count.
+    ``auth`` is the section of the settings; ``find_token`` takes a token and returns its TokenIdentity or None.
 
-    Raises Unauthorized when identity is required and missing, or cannot be read.
+    Raises: Unauthorized if identity is required and missing, or cannot be read.
     """
     if auth.flavor == "none":
         return ADMIN
     if auth.flavor == "token":
-        return token_identity(environ, auth, find_bearer)
+        return token_identity(environ, auth, find_token)
     return trusted_identity(environ, auth)
 
 
-def token_identity(environ: Mapping, auth, find_bearer: Callable) -> Context:
-    """A token is sent as OpenStack's clients do (X-Auth-Token) or as RFC 6750 has it, or as both."""
+def token_identity(environ: Mapping, auth, find_token: Callable) -> Context:
+    """Return the caller of a token in X-Auth-Token, Authorization (RFC 6750), or both."""
     given = [text for text in (environ.get("HTTP_X_AUTH_TOKEN", "").strip(), bearer_token(environ)) if text]
     require_once(environ, TOKEN_HEADERS)
     if not given:
         return anonymous(auth, TOKENLESS)
     if given[0] != given[-1]:
-        raise Unauthorized("X-Auth-Token and Authorization must carry the same token, or one of them none.")
-    bearer = find_bearer(given[0])
-    if bearer is None:
-        raise Unauthorized("This token is unknown, has expired, or was revoked.")
-    return context_of_bearer(bearer, auth)
+        raise Unauthorized("X-Auth-Token and Authorization must have the same token; send one of them.")
+    identity = find_token(given[0])
+    if identity is None:
+        raise Unauthorized("This token is unknown, expired or revoked.")
+    return context_of_token(identity, auth)
 
 
-def context_of_bearer(bearer, auth) -> Context:
-    return replace(context_of(bearer.tenant or "", bearer.roles, auth), is_read_only=bearer.is_read_only)
+def context_of_token(identity, auth) -> Context:
+    """Return the Context of a TokenIdentity."""
+    return replace(context_of(identity.tenant or "", identity.roles, auth), is_read_only=identity.is_read_only)
 
 
 def bearer_token(environ: Mapping) -> str:
+    """Return the bearer token of the Authorization header, or ""."""
     scheme, _, text = environ.get("HTTP_AUTHORIZATION", "").strip().partition(" ")
     if scheme and scheme.lower() != "bearer":
-        raise Unauthorized("Authorization must be Bearer and a token.")
+        raise Unauthorized('Authorization must be "Bearer TOKEN".')
     return text.strip()
 
 
 def trusted_identity(environ: Mapping, auth) -> Context:
-    """Identity headers as keystonemiddleware sets them: a proxy in front has authenticated."""
+    """Return the caller in identity headers, as keystonemiddleware sends them."""
     is_from_proxy = is_trusted(environ.get("REMOTE_ADDR"), auth.trusted_proxies)
     if not is_from_proxy or environ.get("HTTP_X_IDENTITY_STATUS") is None:
         return anonymous(auth, UNTRUSTED if "HTTP_X_IDENTITY_STATUS" in environ else UNIDENTIFIED)
-    if REPEATED not in environ:
-        raise Unauthorized(UNTOLD)
+    if DUPLICATE_HEADERS not in environ:
+        raise Unauthorized(DUPLICATES_HIDDEN)
     require_once(environ, IDENTITY_HEADERS)
     if environ["HTTP_X_IDENTITY_STATUS"] != "Confirmed":
         return anonymous(auth, UNIDENTIFIED)
@@ -171,7 +175,7 @@ def trusted_identity(environ: Mapping, auth) -> Context:
 
 
 def context_of(tenant: str, roles: str, auth) -> Context:
-    """``roles`` are comma-separated. Raises Unauthorized for what no tenant is called."""
+    """Return the Context of a tenant and comma-separated roles, or raise Unauthorized."""
     if len(tenant) > LONGEST_TENANT or not tenant.isprintable():
         raise Unauthorized(f"X-Tenant-Id must be printable text of up to {LONGEST_TENANT} characters.")
     is_admin = auth.admin_role.casefold() in {role.strip().casefold() for role in roles.split(",")}
@@ -179,7 +183,7 @@ def context_of(tenant: str, roles: str, auth) -> Context:
 
 
 def anonymous(auth, detail: str) -> Context:
-    """Raises Unauthorized with ``detail`` where nobody may be anonymous."""
+    """Return the anonymous caller, or raise Unauthorized with ``detail``."""
     if auth.allow_anonymous_access:
         return ANONYMOUS
     raise Unauthorized(detail)
@@ -187,7 +191,7 @@ def anonymous(auth, detail: str) -> Context:
 
 @lru_cache(maxsize=1024)
 def is_trusted(peer: str | None, networks: tuple) -> bool:
-    """Whether ``peer``, the socket's, is one of ours: of a Unix socket ("") the file's permissions have decided."""
+    """Return whether a peer's address is in ``networks``, or "", a Unix socket."""
     if not peer:
         return peer == ""
     try:
@@ -199,38 +203,39 @@ def is_trusted(peer: str | None, networks: tuple) -> bool:
 
 
 def require_once(environ: Mapping, names: frozenset[str]) -> None:
-    """WSGI joins the values of a header that comes twice, and one of them may be the client's own: worker.py tells.
+    """Raise Unauthorized for duplicate headers among ``names``.
 
-    Where nobody tells, a joined token is none that counts; roles that are joined would be: see ``trusted_identity``.
+    WSGI joins their values, and one of them may be the client's. Without a server that reports them, a joined token
+    is invalid, but joined roles would count: see ``trusted_identity``.
     """
-    repeated = names & environ.get(REPEATED, frozenset())
+    repeated = names & environ.get(DUPLICATE_HEADERS, frozenset())
     if repeated:
         raise Unauthorized(f"{', '.join(sorted(repeated))} must be sent once.")
 
 
 def read_header(environ: Mapping, name: str) -> str:
-    """The header as UTF-8: WSGI hands its bytes over as Latin-1 (PEP 3333)."""
+    """Return a header as UTF-8; WSGI passes its bytes as Latin-1 (PEP 3333)."""
     try:
         return environ.get(f"HTTP_{name.upper().replace('-', '_')}", "").encode("latin-1").decode("utf-8")
     except UnicodeDecodeError:
         raise Unauthorized(f"{name} must be UTF-8.") from None
 
 
-class Bearer(NamedTuple):
-    """Whom a token stands for; ``roles`` are comma-separated, ``tenant`` may be None."""
+class TokenIdentity(NamedTuple):
+    """Identity of a token; ``roles`` are comma-separated, ``tenant`` may be None."""
 
     tenant: str | None
     roles: str
     is_read_only: bool
 
 
-def find_bearer(text):
-    """Whom the token ``text`` stands for, or None where it is unknown, expired or revoked."""
-    return find_bearer_of_hash(hash_token(text)) if TOKEN.fullmatch(text) else None
+def find_token(text):
+    """Return the TokenIdentity of a token, or None for an invalid token."""
+    return find_token_of_hash(hash_token(text)) if TOKEN.fullmatch(text) else None
 
 
-def find_bearer_of_hash(wanted):
-    """Whom the token with this hash stands for, or None where it is unknown, expired or revoked."""
+def find_token_of_hash(wanted):
+    """Return the TokenIdentity of a token's hash, or None for an invalid token."""
     with engine.translated_errors():
         row = engine.execute(FIND_TOKEN, (wanted,)).fetchone()
     if row is None or not hmac.compare_digest(row[1], wanted):
@@ -241,17 +246,20 @@ def find_bearer_of_hash(wanted):
         return None
     if used_at is None or not timestamps.time_before(USE_NOTED_EVERY) < used_at <= now:
         note_use(number, now)
-    return Bearer(tenant, roles, bool(is_read_only))
+    return TokenIdentity(tenant, roles, bool(is_read_only))
 
 
 def note_use(number, now):
-    """Nobody waits for this, nor fails by it: where the database is locked or full, another request will write it."""
+    """Store the time of a token's use, unless the database is locked or full."""
     with suppress(*engine.DATABASE_ERRORS), engine.without_waiting():
         engine.execute("UPDATE token SET used_at = ? WHERE id = ?", (now, number))
 
 
 def create_token(tenant, roles, *, is_read_only=False, description="", lasts=None):
-    """A new token, (its id, its text): the text is kept nowhere. ``lasts`` is a timedelta, or None for ever."""
+    """Create a token and return (id, text); only a hash of the text is stored.
+
+    ``lasts`` is a timedelta, or None for no expiry.
+    """
     text = f"registry_{secrets.token_urlsafe(32)}"
     row = {
         "hash": hash_token(text),
@@ -269,14 +277,14 @@ def create_token(tenant, roles, *, is_read_only=False, description="", lasts=Non
 
 
 def list_tokens(number=None):
-    """[dict] of all, the first created first; or of the one with this id."""
+    """Return all tokens as [dict], in the order of creation, or the one with this id."""
     with engine.reading():
         rows = engine.execute(LIST_TOKENS, {"id": number}).fetchall()
     return [dict(zip(LISTED_COLUMNS, row, strict=True)) for row in rows]
 
 
 def revoke_token(number):
-    """Raises NotFound where there is no such token; one that is revoked stays so, since when it was."""
+    """Revoke a token; a revoked one keeps its time. Raises: NotFound."""
     with engine.writing():
         for row in list_tokens(number):
             if row["revoked_at"] is None or token_digest(row) != row["digest"]:
@@ -288,7 +296,7 @@ def revoke_token(number):
 
 
 def token_state(row):
-    """active, revoked or expired."""
+    """Return the state of a token: active, revoked or expired."""
     if row["revoked_at"] is not None:
         return "revoked"
     is_over = row["expires_at"] is not None and row["expires_at"] <= timestamps.current_time()
@@ -296,4 +304,5 @@ def token_state(row):
 
 
 def hash_token(text):
+    """Return the SHA-256 of a token in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()

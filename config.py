@@ -1,4 +1,4 @@
-"""The options: one table, read from an ini file and overridden by the environment."""
+"""Configuration: one table of options, read from an ini file and the environment."""
 
 import configparser
 import ipaddress
@@ -34,6 +34,8 @@ class Option(NamedTuple):
 
 
 def integer(lowest: int, highest: int) -> Callable[[str], int]:
+    """Return a parser of integers in a range."""
+
     def parse(text: str) -> int:
         if not (text.isascii() and text.isdigit() and len(text) < 20 and lowest <= int(text) <= highest):
             raise ValueError(f"must be an integer from {lowest} to {highest}")
@@ -43,12 +45,15 @@ def integer(lowest: int, highest: int) -> Callable[[str], int]:
 
 
 def boolean(text: str) -> bool:
+    """Parse a boolean."""
     if text.lower() not in BOOLEANS:
         raise ValueError(f"must be one of {', '.join(BOOLEANS)}")
     return BOOLEANS[text.lower()]
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
+    """Return a parser of a choice."""
+
     def parse(text: str) -> str:
         if text not in choices:
             raise ValueError(f"must be one of {', '.join(choices)}")
@@ -58,19 +63,21 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
 
 def word(text: str) -> str:
+    """Parse a word without spaces."""
     if not text or any(character.isspace() for character in text):
         raise ValueError("must be a word without spaces")
     return text
 
 
 def path_or_nothing(text: str) -> str:
+    """Parse a path, or "" for none."""
     if "\0" in text:
         raise ValueError("must be a path")
     return text
 
 
 def names(text: str) -> tuple[str, ...]:
-    """A comma-separated list, without repetitions, in the order given."""
+    """Parse a comma-separated list of names, without duplicates."""
     found = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
     if not all(found) or any(len(name) > 20 for name in found):
         raise ValueError("must be a comma-separated list of names of 1 to 20 characters")
@@ -78,7 +85,7 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
-    """A comma-separated list, perhaps empty."""
+    """Parse a comma-separated list of addresses and networks, which may be empty."""
     try:
         return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",")) if text.strip() else ()
     except ValueError:
@@ -86,7 +93,7 @@ def networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, 
 
 
 def hosts(text: str) -> tuple[str, ...]:
-    """A comma-separated list of names or addresses without port, in lower case; may be empty."""
+    """Parse a comma-separated list of host names without ports, which may be empty."""
     found = tuple(part.strip().strip("[]").lower().removesuffix(".") for part in text.split(",") if part.strip())
     if not all(HOST.fullmatch(host) for host in found):
         raise ValueError("must be a comma-separated list of host names or addresses, without ports")
@@ -94,7 +101,7 @@ def hosts(text: str) -> tuple[str, ...]:
 
 
 def origins(text: str) -> tuple[str, ...]:
-    """A comma-separated list, as browsers write them, in lower case; may be empty."""
+    """Parse a comma-separated list of web origins, which may be empty."""
     found = tuple(part.strip().lower() for part in text.split(",") if part.strip())
     if not all(ORIGIN.fullmatch(origin) for origin in found):
         raise ValueError("must be a comma-separated list of origins, such as https://images.example.org:8443")
@@ -102,7 +109,7 @@ def origins(text: str) -> tuple[str, ...]:
 
 
 def schemes(text: str) -> tuple[str, ...]:
-    """A comma-separated list of the schemes of URLs, in lower case; may be empty."""
+    """Parse a comma-separated list of URL schemes, which may be empty."""
     found = tuple(part.strip().lower() for part in text.split(",") if part.strip())
     if not all(SCHEME.fullmatch(scheme) for scheme in found):
         raise ValueError("must be a comma-separated list of schemes of URLs, such as https")
@@ -110,7 +117,7 @@ def schemes(text: str) -> tuple[str, ...]:
 
 
 def quota(text: str) -> int:
-    """-1 is no limit."""
+    """Parse a quota; -1 is no limit."""
     if text == "-1":
         return -1
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) < 1 << 31):
@@ -119,6 +126,7 @@ def quota(text: str) -> int:
 
 
 def sqlite_url(text: str) -> str:
+    """Parse the URL of an SQLite file."""
     scheme, _, path = text.partition("://")
     expected = "must be sqlite:///FILE, or sqlite:////FOLDER/FILE for an absolute path"
     if scheme != "sqlite":
@@ -128,44 +136,56 @@ def sqlite_url(text: str) -> str:
     return text
 
 
-# Glance's stores, but for those that read the server's own files or configuration: file, filesystem, swift+config.
+# Glance's stores, without those that read the server's files or configuration: file, filesystem, swift+config.
 SCHEMES = "http,https,swift,swift+http,swift+https,s3,s3+http,s3+https,rbd,cinder,sheepdog,vsphere"
 OPTIONS = (
     Option("server", "bind_host", "127.0.0.1", word, "Address to listen on."),
     Option("server", "bind_port", "9191", integer(1, 65535), "Port to listen on."),
-    Option("server", "workers", "2", integer(1, 64), "Processes that answer requests."),
-    Option("server", "threads", "4", integer(1, 64), "Threads in each process."),
-    Option("server", "request_timeout", "30", integer(1, 3600), "Seconds that a request may take to arrive."),
-    Option("server", "certfile", "", path_or_nothing, "The TLS certificate and its chain, PEM; without it, no TLS."),
-    Option("server", "keyfile", "", path_or_nothing, "The certificate's key, PEM, where certfile does not hold it."),
-    Option("server", "trusted_hosts", "", hosts, "Host names that requests may name, beside this machine's own."),
-    Option("server", "allowed_origins", "", origins, "Other web pages' origins that may read and write (CORS)."),
-    Option("server", "metrics", "identified", one_of("identified", "anyone", "off"), "Who may read GET /metrics."),
-    Option("database", "connection", "sqlite:///registry.db", sqlite_url, "The SQLite file, as a URL."),
-    Option("database", "busy_timeout", "5", integer(0, 600), "Seconds that a request waits for a locked database."),
-    Option("auth", "flavor", "none", one_of("none", "trusted-auth", "token"), "Who says who is asking."),
-    Option("auth", "trusted_proxies", "127.0.0.1/32, ::1/128", networks, "Who may name the caller (trusted-auth)."),
-    Option("auth", "admin_role", "admin", word, "The role that makes an admin, in any case (not with none)."),
-    Option("auth", "allow_anonymous_access", "false", boolean, "Let unidentified callers read (not with none)."),
-    Option("auth", "allow_open_network", "false", boolean, "Let flavor none listen on more than loopback."),
-    Option("api", "limit_param_default", "1000", integer(1, 10_000), "Images in a list that names no limit."),
-    Option("api", "api_limit_max", "1000", integer(1, 10_000), "Images in a list at most."),
+    Option("server", "workers", "2", integer(1, 64), "Worker processes."),
+    Option("server", "threads", "4", integer(1, 64), "Threads in each worker."),
+    Option("server", "request_timeout", "30", integer(1, 3600), "Seconds to receive a request."),
+    Option("server", "certfile", "", path_or_nothing, "TLS certificate with chain (PEM); empty: no TLS."),
+    Option("server", "keyfile", "", path_or_nothing, "Key of the certificate (PEM), if not in certfile."),
+    Option("server", "trusted_hosts", "", hosts, "Accepted Host names beside this machine's own."),
+    Option("server", "allowed_origins", "", origins, "Origins of other web pages with access (CORS)."),
+    Option("server", "metrics", "identified", one_of("identified", "anyone", "off"), "Callers that may read /metrics."),
+    Option("database", "connection", "sqlite:///registry.db", sqlite_url, "URL of the SQLite file."),
+    Option("database", "busy_timeout", "5", integer(0, 600), "Seconds to wait for a locked database."),
+    Option("auth", "flavor", "none", one_of("none", "trusted-auth", "token"), "Authentication method."),
+    Option(
+        "auth",
+        "trusted_proxies",
+        "127.0.0.1/32, ::1/128",
+        networks,
+        "Proxies that may identify callers (trusted-auth).",
+    ),
+    Option("auth", "admin_role", "admin", word, "Role of admins, case-insensitive (not with none)."),
+    Option("auth", "allow_anonymous_access", "false", boolean, "Allow anonymous reads (not with none)."),
+    Option("auth", "allow_open_network", "false", boolean, "Allow flavor none on non-loopback addresses."),
+    Option("api", "limit_param_default", "1000", integer(1, 10_000), "Default page size of a list."),
+    Option("api", "api_limit_max", "1000", integer(1, 10_000), "Largest page size of a list."),
     Option("api", "strict_create", "true", boolean, "Require status and formats; false behind a glance-api."),
     Option("api", "disk_formats", "ari,aki,ami,raw,iso,vhd,vdi,qcow2,vmdk", names, "Accepted disk formats."),
     Option("api", "container_formats", "ari,aki,ami,bare,ovf", names, "Accepted container formats."),
-    Option("api", "expose_locations", "owner", one_of("owner", "all"), "Who sees locations; all behind a glance-api."),
-    Option("api", "max_body_bytes", "1048576", integer(1024, 1 << 30), "The largest body of a request."),
-    Option("api", "image_property_quota", "128", quota, "Properties of an image; -1 is no limit, here and below."),
-    Option("api", "image_member_quota", "128", quota, "Members of an image."),
-    Option("api", "image_location_quota", "10", quota, "Locations of an image."),
     Option(
-        "api", "user_image_quota", "0", integer(0, (1 << 31) - 1), "Images of a tenant, deleted ones aside; 0: any."
+        "api",
+        "expose_locations",
+        "owner",
+        one_of("owner", "all"),
+        "Callers that see locations; all behind a glance-api.",
     ),
-    Option("api", "image_history_limit", "50", integer(0, 10_000), "Changes of an image that are kept; 0: none."),
-    Option("api", "location_schemes", SCHEMES, schemes, "Schemes of locations that callers give who are no admins."),
-    Option("log", "format", "auto", one_of("auto", "human", "json"), "How it logs; auto: json but on a terminal."),
-    Option("log", "level", "info", one_of("debug", "info", "warning", "error"), "What is worth a line."),
-    Option("log", "requests", "true", boolean, "A line for each request."),
+    Option("api", "max_body_bytes", "1048576", integer(1024, 1 << 30), "Largest request body in bytes."),
+    Option("api", "image_property_quota", "128", quota, "Properties per image; -1: no limit, here and below."),
+    Option("api", "image_member_quota", "128", quota, "Members per image."),
+    Option("api", "image_location_quota", "10", quota, "Locations per image."),
+    Option("api", "user_image_quota", "0", integer(0, (1 << 31) - 1), "Undeleted images per tenant; 0: no limit."),
+    Option("api", "image_history_limit", "50", integer(0, 10_000), "History entries kept per image; 0: none."),
+    Option("api", "location_schemes", SCHEMES, schemes, "URL schemes of locations set by non-admins."),
+    Option(
+        "log", "format", "auto", one_of("auto", "human", "json"), "Log format; auto: human on a terminal, else json."
+    ),
+    Option("log", "level", "info", one_of("debug", "info", "warning", "error"), "Lowest level that is logged."),
+    Option("log", "requests", "true", boolean, "Log a line for each request."),
 )
 SECTIONS = {
     section: namedtuple(section, [option.name for option in OPTIONS if option.section == section])
@@ -174,11 +194,13 @@ SECTIONS = {
 
 
 class DatabaseSection(SECTIONS["database"]):
+    """Section [database], with the path of its file."""
+
     __slots__ = ()
 
     @property
     def path(self) -> str:
-        """The file that ``connection`` names, as it is written there."""
+        """Return the path in ``connection``."""
         return self.connection.removeprefix("sqlite:///")
 
 
@@ -187,10 +209,11 @@ Settings = namedtuple("Settings", SECTIONS)
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Defaults, overridden by the file that REGISTRY_CONFIG names, overridden by the environment.
+    """Return the settings: defaults < file in REGISTRY_CONFIG < environment.
 
-    Returns one frozen tuple a section: ``settings.server.bind_port``.
-    Raises StartupError naming option, value, and file or variable.
+    Returns: one frozen tuple per section, as in ``settings.server.bind_port``.
+
+    Raises: StartupError with option, value, and file or variable.
     """
     given = given_texts(environment)
     values = {section: {} for section in SECTIONS}
@@ -205,7 +228,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
 
 
 def without_credentials(url: str) -> str:
-    """Other databases' URLs can carry passwords: of such a one only the scheme is shown."""
+    """Return a URL without credentials: its scheme alone, if it has any."""
     if "@" not in url and "password" not in url.lower():
         return url
     scheme, separator, _ = url.partition("://")
@@ -213,12 +236,12 @@ def without_credentials(url: str) -> str:
 
 
 def given_texts(environment: Mapping[str, str] = os.environ) -> dict[tuple[str, str], tuple[str, str]]:
-    """(section, name) → (text, source) of all that is set. Raises StartupError."""
+    """Return {(section, name): (text, source)} of all options that are set."""
     return {**file_texts(environment.get("REGISTRY_CONFIG")), **environment_texts(environment)}
 
 
 def file_texts(path: str | None) -> dict[tuple[str, str], tuple[str, str]]:
-    """(section, name) → (text, source) of all that the ini file at ``path`` sets."""
+    """Return {(section, name): (text, source)} of the ini file at ``path``."""
     if not path:
         return {}
     parser = configparser.ConfigParser(interpolation=None, default_section="", empty_lines_in_values=False)
@@ -238,10 +261,7 @@ def file_texts(path: str | None) -> dict[tuple[str, str], tuple[str, str]]:
 
 
 def environment_texts(environment: Mapping[str, str]) -> dict[tuple[str, str], tuple[str, str]]:
-    """(section, name) → (text, source) of the variables REGISTRY_<known section>_….
-
-    Others are not ours to judge: orchestrators set REGISTRY_PORT and the like by themselves.
-    """
+    """Return {(section, name): (text, source)} of variables REGISTRY_<section>_…."""
     texts = {}
     for variable, text in environment.items():
         for section in SECTIONS:

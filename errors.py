@@ -1,8 +1,8 @@
-"""The domain's errors, each with the HTTP status that it is answered with."""
+"""Domain errors, each with its HTTP status."""
 
 
 class StartupError(SystemExit):
-    """The service cannot start: one line that names the option, its value and the cause.
+    """Error of the configuration or start, in one line with option, value and cause.
 
     Uncaught it ends the process as it should: the line on standard error, exit code 1, no traceback.
     """
@@ -12,7 +12,7 @@ class StartupError(SystemExit):
 
 
 class RegistryError(Exception):
-    """A request that is refused; ``detail`` is one sentence for the client."""
+    """Refused request; ``detail`` is one sentence for the client."""
 
     status = 500
 
@@ -23,7 +23,7 @@ class RegistryError(Exception):
 
 
 class Invalid(RegistryError):
-    """Values that are refused: ``errors`` maps each field to its messages."""
+    """Invalid values; ``errors`` maps each field to its messages."""
 
     status = 400
 
@@ -33,64 +33,64 @@ class Invalid(RegistryError):
 
 
 class Unauthorized(RegistryError):
-    """Nobody is asking, where somebody must."""
+    """Authentication is required."""
 
     status = 401
 
 
 class Forbidden(RegistryError):
-    """The caller sees the record and may not do this to it."""
+    """Action without the necessary rights on a visible record."""
 
     status = 403
 
 
 class NotFound(RegistryError):
-    """No such record, as far as the caller may know."""
+    """Missing or hidden record."""
 
     status = 404
 
 
 class RequestTimeout(RegistryError):
-    """The request did not arrive within ``[server] request_timeout``."""
+    """Request not received within ``[server] request_timeout``."""
 
     status = 408
 
     def __init__(self, seconds: float):
-        super().__init__(f"The request took longer to arrive than the {seconds:g} seconds that it may.")
+        super().__init__(f"The request was not complete within {seconds:g} seconds.")
 
 
 class Conflict(RegistryError):
-    """The record's present state excludes the request."""
+    """Conflict with the current state of the record."""
 
     status = 409
 
 
 class PreconditionFailed(RegistryError):
-    """The record has changed since the ETag in ``If-Match``."""
+    """Record changed since the ETag in ``If-Match``."""
 
     status = 412
 
 
 class TooLarge(RegistryError):
-    """The body is larger than ``[api] max_body_bytes``."""
+    """Body larger than ``[api] max_body_bytes``."""
 
     status = 413
 
 
 class QuotaExceeded(RegistryError):
-    """The caller would have more than a quota of ``[api]``, which the detail names."""
+    """Quota of ``[api]`` exceeded; the detail names it."""
 
     status = 413
 
 
 class UnsupportedMediaType(RegistryError):
-    """The body does not say that it is JSON."""
+    """Body of a type other than JSON."""
 
     status = 415
 
 
 class DatabaseUnavailable(RegistryError):
-    """The database is locked for too long, or cannot be read or written now."""
+    """Database locked for too long, or unreadable, or read-only."""
 
     status = 503
 
@@ -99,6 +99,6 @@ class DatabaseUnavailable(RegistryError):
 
 
 class DatabaseFull(RegistryError):
-    """The disk holds no more; nothing was changed."""
+    """Disk full; nothing was changed."""
 
     status = 507

@@ -20,7 +20,7 @@ SAFE = "/-._~!$&'()*+,;=:@"  # what RFC 3986 lets stand in a path
 
 
 def format_size(count):
-    """Such as 20.4 MiB, of at most four digits; what is exact to a byte below a kibibyte."""
+    """Return a size such as "20.4 MiB", in bytes below a kibibyte."""
     if count is None:
         return ""
     if count < 1024:
@@ -34,11 +34,12 @@ def format_size(count):
 
 
 def format_exact_size(count):
+    """Return a size in bytes, such as "1,024 bytes"."""
     return format_count(count, "byte")
 
 
 def format_age(text, now=None):
-    """How long ago the API's time was: 3 days ago."""
+    """Return the age of an API time, such as "3 days ago"."""
     if text is None:
         return ""
     then = datetime.fromisoformat(text).replace(tzinfo=UTC)
@@ -52,11 +53,12 @@ def format_age(text, now=None):
 
 
 def format_count(count, noun):
+    """Return a count with its noun, such as "1 image" or "2,000 images"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def redact_url(url):
-    """Neither user and password, nor the values of its parameters. What is None or empty stays so."""
+    """Return a URL without credentials and values of parameters."""
     if not url:
         return url
     url = " ".join(url.split())
@@ -69,9 +71,10 @@ def redact_url(url):
 
 
 def without_user(place, is_odd):
-    """Stores' keys come unescaped, with ``/`` and ``@``: what ends in the last ``@`` is hidden where it may be a user.
+    """Return a URL's rest without user and password.
 
-    Where a parameter could begin before that, nothing tells which ``@`` it is: all is hidden.
+    Keys of stores come unescaped, with "/" and "@": text up to the last "@" is hidden if it may be a user. If a
+    parameter may begin before that "@", everything is hidden.
     """
     user, at, rest = place.rpartition("@")
     if not at or not (is_odd or COLON.search(user) or "@" in re.split(r"[/?#]", place, maxsplit=1)[0]):
@@ -80,6 +83,7 @@ def without_user(place, is_odd):
 
 
 def hide_value(match):
+    """Return a parameter with its value hidden."""
     mark, name, equals, value = match.groups()
     if equals:
         return f"{mark}{name}={HIDDEN if value else ''}"
@@ -87,7 +91,7 @@ def hide_value(match):
 
 
 def redact_record(record):
-    """The record with its locations masked; their metadata is the store's own, and shown to nobody here."""
+    """Return the record with redacted locations and hidden location metadata."""
     shown = dict(record)
     if record.get("location") is not None:
         shown["location"] = redact_url(record["location"])
@@ -99,12 +103,12 @@ def redact_record(record):
 
 
 def file_url(path):
-    """The URL of an absolute path, as the operating system's functions give it."""
+    """Return the file: URL of an absolute path."""
     return f"file://{quote(os.fsencode(path), safe=SAFE)}"
 
 
 def path_of_url(url):
-    """The path that a location names on this machine, or None where it is none."""
+    """Return the local path that a URL names, or None."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -116,6 +120,6 @@ def path_of_url(url):
 
 
 def local_file(image):
-    """The path of a record's first location that is a file here, or None."""
+    """Return the path of the first location that is a local file, or None."""
     urls = [entry["url"] for entry in image["location_data"]]
     return next((path for path in map(path_of_url, urls) if path is not None), None)

@@ -103,7 +103,10 @@ def when_ready(arbiter):
 
 
 def reload_if_valid(arbiter, reload):
-    """Reload on SIGHUP, unless a start would refuse the configuration: gunicorn would end."""
+    """Reload on SIGHUP, unless a start would refuse the configuration.
+
+    Gunicorn would end.
+    """
     try:
         candidate = type(arbiter.app)(arbiter.app.usage, prog=arbiter.app.prog).cfg
         options = read_settings()

@@ -35,7 +35,7 @@ class Change(Model):
 
 
 def note(pk, at, action, context, changes):
-    """Store an entry, and delete those beyond the limit, in the transaction of the change itself.
+    """Store an entry, and delete those beyond the limit, within a transaction.
 
     ``changes`` are of ``differences``.
     """
@@ -51,7 +51,10 @@ def note(pk, at, action, context, changes):
 
 
 def entries(pk):
-    """Return the entries as the API shows them, newest first. Raises DatabaseUnavailable for a wrong checksum."""
+    """Return the entries as the API shows them, newest first.
+
+    Raises: DatabaseUnavailable for a wrong checksum.
+    """
     found = Change.select().where(Change.image_id == pk).order_by(Change.number.desc())
     try:
         rows = list(found.dicts())
@@ -72,7 +75,10 @@ def render_entry(entry):
 
 
 def renew_checksums(pk):
-    """Give the entries of an image new checksums, and delete those that are not JSON; within a transaction."""
+    """Give the entries of an image new checksums, and delete those that are not JSON.
+
+    Within a transaction.
+    """
     Change.delete().where((Change.image_id == pk) & (fn.json_valid(Change.changes) == 0)).execute()
     for entry in Change.select().where(Change.image_id == pk).dicts():
         changed = Change.update(digest=change_digest(entry))
@@ -80,7 +86,9 @@ def renew_checksums(pk):
 
 
 def differences(before, after):
-    """Return [{"field", "from", "to"}] of what differs between two models.Record; properties have a "name" too.
+    """Return [{"field", "from", "to"}] of what differs between two models.Record.
+
+    Properties have a "name" too.
 
     A new property has no "from", a removed one no "to". Locations are only named, since they can carry credentials.
     """

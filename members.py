@@ -39,7 +39,7 @@ class Member(Table):
 
     @classmethod
     def shared_with(cls, member_id, context):
-        """Return [(image_id, can_share)] of the images shared with a member, without deleted ones.
+        """Return [(image_id, can_share)] of the undeleted images shared with a member.
 
         Admins see all, a tenant those shared with itself; with another member, those among its own images.
         """
@@ -54,7 +54,10 @@ class Member(Table):
 
     @classmethod
     def find_shareable(cls, image_id, context):
-        """Return the row of an image that the caller may share. Raises NotFound, Unauthorized, Forbidden."""
+        """Return the row of an image that the caller may share.
+
+        Raises: NotFound, Unauthorized, Forbidden.
+        """
         row = Image.find(image_id, context)
         context.require_may_write()
         if not context.is_owner_of(row["owner"]):
@@ -72,7 +75,10 @@ class Member(Table):
 
     @classmethod
     def replace_all(cls, image_id, memberships, context):
-        """Replace the members by ``{member_id: can_share or None}``. Raises as ``find_shareable`` does."""
+        """Replace the members by ``{member_id: can_share or None}``.
+
+        Raises as ``find_shareable`` does.
+        """
         with writing():
             row = cls.find_shareable(image_id, context)
             before = cls.shares_of(row["pk"])
@@ -87,7 +93,10 @@ class Member(Table):
 
     @classmethod
     def put(cls, image_id, member_id, can_share, context):
-        """Add a member, or change its can_share unless that is None. Raises as ``find_shareable`` does."""
+        """Add a member, or change its can_share unless that is None.
+
+        Raises as ``find_shareable`` does.
+        """
         with writing():
             row = cls.find_shareable(image_id, context)
             before = cls.shares_of(row["pk"], member_id)
@@ -101,7 +110,10 @@ class Member(Table):
 
     @classmethod
     def remove(cls, image_id, member_id, context):
-        """Remove a member. Raises as ``find_shareable`` does, and NotFound for one that is none."""
+        """Remove a member.
+
+        Raises as ``find_shareable`` does, and NotFound for one that is none.
+        """
         with writing():
             row = cls.find_shareable(image_id, context)
             before = cls.shares_of(row["pk"], member_id)
@@ -119,6 +131,9 @@ class Member(Table):
 
     @classmethod
     def store(cls, pk, shares):
-        """Add members ``{member_id: can_share}``, or replace their entries; within a transaction."""
+        """Add members ``{member_id: can_share}``, or replace their entries.
+
+        Within a transaction.
+        """
         rows = [(pk, *share, member_digest(pk, *share)) for share in shares.items()]
         database.connection().executemany(STORE, rows)

@@ -207,7 +207,7 @@ class Commands(AppGroup):
 
 
 def create_app(settings: Settings | None = None, read: Callable[[], Settings] = read_settings) -> Application:
-    """Return the WSGI application for ``settings``, or for those that ``read`` returns.
+    """Return the WSGI application for ``settings``, or those that ``read`` returns.
 
     Opens no file. For command-line use, invalid settings give an application that has only commands.
 
@@ -230,7 +230,7 @@ def create_full_app(settings):
         startup_checks.require_closed_host(settings.auth, host)
         startup_checks.require_duplicates_reported(settings.auth, "flask run")
         migrations.prepare(settings.database)
-    app = Application("registry", settings, auth.find_bearer)
+    app = Application("registry", settings, auth.find_token)
     app.url_map.converters |= {"image_id": ImageIdConverter, "member_id": MemberIdConverter}
     app.register_error_handler(RegistryError, answer_registry_error)
     app.register_error_handler(HTTPException, answer_http_error)
@@ -269,7 +269,7 @@ def development_host():
 
 
 def respond_page(content, headers=()):
-    """Return a page of images with a Link to the next page, and their count if requested.
+    """Return a page of images with a Link to the next page and a requested count.
 
     The link carries the position of the last image, which may change or go before the next request.
     """
@@ -285,7 +285,10 @@ def respond_page(content, headers=()):
 
 
 def next_link(marker, position):
-    """Return the Link header of the page after ``marker``; ``position`` is its encoded place."""
+    """Return the Link header of the page after ``marker``.
+
+    ``position`` is its encoded place.
+    """
     by_marker = f"{kept_parameters(request.query_string)}marker={marker}"
     parameters = f"{by_marker}&position={position}"
     if len(parameters) > LONGEST_QUERY:

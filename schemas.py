@@ -113,7 +113,10 @@ def image_id(**options):
 
 
 def moment(**options):
-    """Return a rule for times, which loads them as the API writes them: UTC, six decimals, no offset."""
+    """Return a rule for times, which loads them as the API writes them.
+
+    UTC, six decimals, no offset.
+    """
 
     def parse(value):
         value = UNESCAPED_OFFSET.sub(r"\1+\2", value.upper()) if isinstance(value, str) else ""
@@ -175,7 +178,7 @@ LOCATION_SHAPES = {
 
 
 def locations(shape):
-    """Return the rule for a shape of locations, which loads [(url, metadata as JSON text, status)]."""
+    """Return the rule for locations, which loads [(url, metadata JSON, status)]."""
 
     def parse(value):
         if shape == "location":
@@ -212,12 +215,15 @@ def location_url(value):
 
 
 def is_clean(value):
-    """Return whether a text has no NUL and no half of a surrogate pair, which cannot be stored or sent."""
+    """Return whether a text has no NUL and no half of a surrogate pair."""
     return not UNCLEAN.search(value)
 
 
 def metadata_text(value):
-    """Return the compact JSON of an object. Raises ValueError for values that cannot be stored or read again."""
+    """Return the compact JSON of an object.
+
+    Raises: ValueError for values that cannot be stored or read again.
+    """
     if not isinstance(value, dict) or not all(map(is_clean, texts_within(value))):
         raise ValueError
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
@@ -251,7 +257,9 @@ class ImageBodies:
         self.on_update = image_schema(api, UPDATE_STATUSES, {}, nullable)
 
     def parse_create(self, body, context):
-        """Return the values of a new image, with ``properties`` and ``locations``. Raises Invalid.
+        """Return the values of a new image, with ``properties`` and ``locations``.
+
+        Raises: Invalid.
 
         A null value counts as missing, except for a status: the reference refuses that too.
         """
@@ -339,7 +347,10 @@ def load_entry(schema, entry, field, number):
 
 
 def parse_member(member_id, body):
-    """Return (member_id, can_share or None) of a body, or of None without one. Raises Invalid."""
+    """Return (member_id, can_share or None) of a body, or of None without one.
+
+    Raises: Invalid.
+    """
     entry = {} if body is None else require_object(body, "member")
     return member_id, load(MEMBER, {**entry, "member_id": member_id}).get("can_share")
 
@@ -358,7 +369,10 @@ def load(schema, values):
 
 
 def sentences(messages, place=""):
-    """Yield sentences of nested messages: {"0": {"url": ["Must be a URL."]}} gives "0.url: Must be a URL."."""
+    """Yield sentences of nested messages: {"0": {"url".
+
+    ["Must be a URL."]}} gives "0.url: Must be a URL.".
+    """
     if isinstance(messages, list):
         yield from (f"{place}: {text}" if place else text for text in messages)
         return

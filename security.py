@@ -89,7 +89,7 @@ class RequestGuard:
         return len(host) <= LONGEST_HOST and self.is_trusted(host)
 
     def require_same_origin(self, environ):
-        """Raise Forbidden for a write that a page of another, not allowed origin sends (CSRF)."""
+        """Raise Forbidden for a write by a page of an origin not allowed (CSRF)."""
         origin = environ.get("HTTP_ORIGIN")
         if origin is not None and origin.lower() in self.origins:
             return
@@ -99,14 +99,20 @@ class RequestGuard:
             raise Forbidden("The Origin is not this registry: add it to [server] allowed_origins.")
 
     def is_preflight(self, environ):
-        """Return whether this is a CORS preflight of an allowed origin; every path answers it."""
+        """Return whether this is a CORS preflight of an allowed origin.
+
+        Every path answers it.
+        """
         if not self.origins or environ["REQUEST_METHOD"] != "OPTIONS":
             return False
         is_allowed = environ.get("HTTP_ORIGIN", "").lower() in self.origins
         return is_allowed and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
 
     def cors_headers(self, environ):
-        """Return the CORS headers of a response as [(name, value)]; none without allowed origins."""
+        """Return the CORS headers of a response as [(name, value)].
+
+        None without allowed origins.
+        """
         if not self.origins:
             return []
         headers, origin = [("Vary", "Origin")], environ.get("HTTP_ORIGIN", "")

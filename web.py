@@ -93,10 +93,10 @@ class Application(Flask):
     request_class = RegistryRequest
     response_class = JSONResponse
 
-    def __init__(self, name, settings, find_bearer):
+    def __init__(self, name, settings, find_token):
         super().__init__(name, static_folder=None)
         self.settings = settings
-        self.find_bearer = find_bearer
+        self.find_token = find_token
         self.identifiers = {}  # blueprint → function (request) → Context, in place of ``identify``
         self.hostless = frozenset()  # blueprints without Host validation
         self.begin_serving = None  # function (counters, slot) → function to call periodically
@@ -121,12 +121,15 @@ class Application(Flask):
         return rv if isinstance(rv, BytesResponse) else super().make_response(rv)
 
     def ensure_sync(self, func):
-        """Return a view unchanged, since none is asynchronous; Flask documents this override."""
+        """Return a view unchanged, since none is asynchronous.
+
+        Flask documents this override.
+        """
         return func
 
     def identify(self, request):
         """Return the Context of a request by its headers."""
-        return identify(request.environ, self.settings.auth, self.find_bearer)
+        return identify(request.environ, self.settings.auth, self.find_token)
 
 
 def admit_request():
@@ -158,7 +161,10 @@ def complete_response(response):
 
 
 def respond(content, headers=(), status=200, last_headers=(), content_type="application/json"):
-    """Return a response with a body of bytes; ``last_headers`` come before the security headers."""
+    """Return a response with a body of bytes.
+
+    ``last_headers`` come before the security headers.
+    """
     described = [*headers, ("Content-Type", content_type), ("Content-Length", str(len(content)))]
     return BytesResponse(content, status, described, (*last_headers, *SAFE_HEADERS))
 
@@ -264,7 +270,10 @@ def parse_json(content):
 
 
 def is_deep(value):
-    """Return whether JSON is nested too deep; the limit of Python's parser differs by version."""
+    """Return whether JSON is nested too deep.
+
+    The limit of Python's parser differs by version.
+    """
     level = [value]
     for _ in range(DEEPEST_NESTING):
         containers = [
@@ -292,7 +301,9 @@ def image_headers(image):
 
 
 def header_values(headers):
-    """Return headers with text values: null is empty, control characters become spaces.
+    """Return headers with text values.
+
+    Null is empty, control characters become spaces.
 
     Other characters are UTF-8, as Latin-1 text (PEP 3333).
     """
@@ -310,7 +321,10 @@ def log_failure(error):
 
 
 def describe_request():
-    """Return request id, method and route for the log; paths have ids of images and tenants."""
+    """Return request id, method and route for the log.
+
+    Paths have ids of images and tenants.
+    """
     method = request.method if request.method in METHODS else "other"
     return f"{request.request_id} {method} {route_of(request.url_rule and request.url_rule.rule)}"
 
@@ -321,7 +335,7 @@ def route_of(rule):
 
 
 def describe_cause(cause):
-    """Return an error of SQLite in one line, without quoted text, which may be a location."""
+    """Return a database error in one line, without quoted text (maybe a location)."""
     return " ".join(str(cause).partition(" with text ")[0].split())
 
 
@@ -334,7 +348,10 @@ def answer_registry_error(error):
 
 
 def answer_http_error(error):
-    """Return the problem document of an error that Flask raises: unknown paths and methods."""
+    """Return the problem document of an error that Flask raises.
+
+    Unknown paths and methods.
+    """
     if isinstance(error, MethodNotAllowed):
         # Counters and logs need the route, which the router found for another method.
         adapter = current_app.create_url_adapter(request)

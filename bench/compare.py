@@ -76,7 +76,7 @@ def serve(root):
 
 
 def fill(port, process):
-    """Wait for the server, register the images and return (worker's process id, an image's id)."""
+    """Register the images and return (worker's process id, an image's id)."""
     deadline = time.monotonic() + 60
     while True:
         try:
@@ -113,7 +113,7 @@ def measure(server, kind, requests):
 
 
 def cpu_ticks(process_id):
-    """Return user and system time of a process in clock ticks (proc(5), fields 14 and 15)."""
+    """Return the CPU time of a process in clock ticks (proc(5), fields 14 and 15)."""
     fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 

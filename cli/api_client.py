@@ -42,7 +42,7 @@ class Client:
         self.is_local = is_local
 
     def images(self, *, limit=None, properties=None, **query):
-        """Yield the full records of all pages, private ones too unless is_public says otherwise.
+        """Yield the full records of all pages; private ones unless is_public is given.
 
         ``query`` holds the parameters of GET /images, and ``search`` for q; None is omitted.
         """
@@ -65,7 +65,7 @@ class Client:
             answer = self.request("GET", self.own_url(answer, link))
 
     def find(self, text, *, deleted=False):
-        """Return the image with this id, else with this name, else with this unique id prefix.
+        """Return the image with this id, this name, or this unique id prefix.
 
         ``deleted`` searches deleted images instead.
 
@@ -92,7 +92,10 @@ class Client:
         )
 
     def having_prefix(self, prefix, shelves):
-        """Return the images whose id starts with ``prefix``; the search also matches words."""
+        """Return the images whose id starts with ``prefix``.
+
+        The search also matches words.
+        """
         found = []
         for shelf in shelves:
             for image in self.images(search=prefix, **shelf):
@@ -150,7 +153,10 @@ class Client:
         return self.content_of(self.request(method, f"/images/{quote(image_id)}{below}", **options), "image", is_record)
 
     def require_admin(self):
-        """Raise Failure unless the caller is an admin: a server ignores ``deleted``, even invalid, from others."""
+        """Raise Failure unless the caller is an admin.
+
+        A server ignores ``deleted``, even invalid, from others.
+        """
         if self.is_local:
             return
         with suppress(Nonsense):
@@ -204,7 +210,7 @@ class Client:
         return content[name]
 
     def own_url(self, answer, link):
-        """Return the next page's URL, or raise Failure if it would send the token to another server."""
+        """Return the next page's URL, or raise Failure if it leads to another server."""
         url = answer.url.join(link)
         if (url.scheme, url.host, url.port) != (answer.url.scheme, answer.url.host, answer.url.port):
             raise Failure(f"{self.name} links to another server: {cleaned(str(url))}", UNREACHABLE)

@@ -14,7 +14,9 @@ from cli.runtime import with_application
 @click.option("--force", is_flag=True, help="Replace TO if it exists.")
 @with_application
 def back_up_database(to, force):
-    """Copy the database to the file TO, and check the copy. Servers can read and write meanwhile.
+    """Copy the database to the file TO, and check the copy.
+
+    Servers can read and write meanwhile.
 
     \b
     Example:

@@ -27,7 +27,7 @@ REBUILT_AT_ONCE = 100
 @click.option("--trust-rows", is_flag=True, help="With --rebuild: also if a checksum says that the rows were changed.")
 @with_application
 def check_database(rebuild, trust_rows):
-    """Report faults of the database: of its structure, its rules, its documents and checksums.
+    """Report faults of the database: structure, rules, documents and checksums.
 
     The exit code is 0 if there are none. Other processes may write meanwhile: the check reads one snapshot.
 
@@ -53,7 +53,7 @@ def check_database(rebuild, trust_rows):
         raise click.ClickException(
             f"{path}: {format_count(found.count, 'fault')} in {format_count(found.images, 'image')}."
         )
-    click.echo(f"checked {found.images} images: all is well", err=True)
+    click.echo(f"checked {found.images} images: no faults", err=True)
 
 
 class Found:
@@ -76,7 +76,10 @@ class Found:
 
 
 def look(path, called=None):
-    """Examine a file, print its faults, and show progress on a terminal. Raises OSError."""
+    """Examine a file, print its faults, and show progress on a terminal.
+
+    Raises: OSError.
+    """
     found = Found()
     with progress_bar("check", file_checks.count_images(path) if sys.stderr.isatty() else None) as bar:
 

@@ -56,7 +56,7 @@ def texts_in(value):
 
 @contextmanager
 def open_client(url=None, token=None, *, may_create=False, is_prepared=False):
-    """Open a Client for the server at ``url``, or for the local database with admin rights.
+    """Open a Client for the server at ``url``, or for the local database as admin.
 
     A local database is prepared at the first request, so that usage errors are reported first; with ``is_prepared``
     it is neither created nor migrated.
@@ -82,7 +82,7 @@ def open_client(url=None, token=None, *, may_create=False, is_prepared=False):
 
 @contextmanager
 def open_server_client(httpx2, url, token):
-    """Open a Client for the server at ``url``, or raise UsageError for an invalid URL or token."""
+    """Open a Client for a server, or raise UsageError for an invalid URL or token."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise click.UsageError(f"--url must be an HTTP URL such as http://127.0.0.1:9191; got {url!r}.")
@@ -103,7 +103,10 @@ def require_header(token):
 
 @contextmanager
 def local_transport(httpx2):
-    """Open a WSGI transport to the application; every request has admin rights, whatever the auth flavor."""
+    """Open a WSGI transport to the application.
+
+    Every request has admin rights, whatever the auth flavor.
+    """
     application = copy.copy(current_app._get_current_object())
     auth = application.settings.auth._replace(flavor="none")
     application.settings = application.settings._replace(auth=auth)

@@ -23,7 +23,10 @@ def image_argument(**options):
 
 
 def completions(ctx, param, incomplete):
-    """Return completions of an image; an error gives none, and no database is created or migrated."""
+    """Return completions of an image.
+
+    An error gives none, and no database is created or migrated.
+    """
     with suppress(Exception, SystemExit), ctx.ensure_object(ScriptInfo).load_app().app_context():
         url, token = (ctx.params.get(name) or os.environ.get(f"REGISTRY_{name.upper()}") for name in ("url", "token"))
         with open_client(url or None, token or None, is_prepared=True) as client:
@@ -33,7 +36,10 @@ def completions(ctx, param, incomplete):
 
 
 def completing(image, incomplete):
-    """Return the completions of one image: its name, or its id if a shell cannot insert the name."""
+    """Return the completions of one image.
+
+    Its name, or its id if a shell cannot insert the name.
+    """
     name, image_id = image["name"] or "", image["id"]
     is_quoted = os.environ.get("_REGISTRY_COMPLETE", "").startswith(QUOTING_SHELLS)
     if (QUOTED_WORD if is_quoted else SHELL_WORD).fullmatch(name):

@@ -110,7 +110,7 @@ def paired(disk_format):
 @output_options
 @with_client
 def update_image(client, image, file, removed, unset, as_json, quiet, **options):
-    """Change the given fields of IMAGE (an id, an id prefix or a name) and keep the rest.
+    """Change the given fields of IMAGE (id, id prefix or name) and keep the rest.
 
     \b
     Example:
@@ -155,7 +155,7 @@ def told_as_options(values):
 
 
 def warn_of_owner(record, values):
-    """Print a warning if the API ignored --owner, as it does for callers without admin rights."""
+    """Print a warning if the API ignored --owner of a caller without admin rights."""
     if values.get("owner") and record["owner"] != values["owner"]:
         owner = f"{cleaned(record['owner'])}'s" if record["owner"] else "nobody's"
         click.echo(f"--owner was ignored because only admins may set it; the image is {owner}.", err=True)
@@ -174,7 +174,7 @@ def merged(facts, values):
 
 
 def facts_of(path, client, said, kept=None):
-    """Return the fields that a file determines, with its location if the database is local.
+    """Return the fields of a file, with its location if the database is local.
 
     ``said`` is the disk format of the command line, ``kept`` the record's: one is needed if the content shows none.
 
@@ -191,7 +191,7 @@ def facts_of(path, client, said, kept=None):
 
 
 def read_file(path, hashed):
-    """Return the Reading of a file, or raise Failure if its verdict is not in ``hashed``."""
+    """Return the Reading of a file, or raise Failure for a verdict not in ``hashed``."""
     hasher, done = Hasher(1), 0
     with progress_bar("read", os.path.getsize(path), "bytes") as show:
 

@@ -18,7 +18,7 @@ REPLACED = b"replaced by flask restore\0"
 
 
 def companions(path):
-    """Return the files that SQLite keeps beside a database, and would apply to any file of that name."""
+    """Return the paths of the log files that SQLite keeps beside a database."""
     return [path.with_name(f"{path.name}{ending}") for ending in ("-wal", "-shm", "-journal")]
 
 
@@ -67,7 +67,10 @@ def copied(source, target):
 
 
 def require_whole(part, name):
-    """Print a copy's faults and return its number of images. Raises ClickException if it has faults."""
+    """Print a copy's faults and return its number of images.
+
+    Raises: ClickException if it has faults.
+    """
     found = look(part, called=name)
     if found.count:
         raise click.ClickException(f"{name}: {found.count} faults; nothing was written.")
@@ -95,7 +98,10 @@ def sync_folder(path):
 
 @contextmanager
 def unused(path):
-    """Hold the database at ``path``, which may be damaged or missing. Raises ClickException if it is in use."""
+    """Hold the database at ``path``, which may be damaged or missing.
+
+    Raises: ClickException if it is in use.
+    """
     held = Held(path)
     try:
         held.require_unused()
@@ -112,7 +118,10 @@ class Held:
         self.handle = None
 
     def require_unused(self):
-        """Take the lock. A server holds a shared one while it has the file open; a later one waits for ours."""
+        """Take the lock.
+
+        A server holds a shared one while it has the file open; a later one waits for ours.
+        """
         if not self.path.exists():
             return
         try:
@@ -123,7 +132,7 @@ class Held:
             raise click.ClickException(f"{self.path}: {cause}.") from None
 
     def replace_with(self, part):
-        """Replace the file; at every step a whole database is there, the old or the new one."""
+        """Replace the file; at every step it is the whole old or new database."""
         if self.handle is not None:
             # SQLite takes the lock itself while it applies the log, so we release ours.
             self.release()
@@ -142,7 +151,10 @@ class Held:
         self.spoil()
 
     def spoil(self):
-        """Overwrite the old file's header: a process that opened it would write a log beside the new file."""
+        """Overwrite the old file's header.
+
+        A process that opened it would write a log beside the new file.
+        """
         if self.handle is not None and os.fstat(self.handle).st_nlink == 0:
             os.pwrite(self.handle, REPLACED, 0)
 

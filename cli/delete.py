@@ -17,7 +17,9 @@ from cli.runtime import NO_ACCESS, Failure, program
 @output_options
 @with_client
 def delete_images(client, image, yes, as_json, quiet):
-    """Mark images as deleted; files are kept, and an admin can undelete until the purge.
+    """Mark images as deleted.
+
+    Files are kept, and an admin can undelete the images until the purge.
 
     On a terminal this asks for confirmation; in a script it needs --yes. If one IMAGE is not found, none is deleted.
 

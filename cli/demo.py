@@ -37,7 +37,9 @@ DISPLAY_VARIABLES = ("DISPLAY", "WAYLAND_DISPLAY")
 @click.option("--no-serve", is_flag=True, help="Add the images, but do not serve them.")
 @with_application
 def show_demo(into, force, port, no_browser, no_serve):
-    """Fill an empty registry with thirty sample images, serve it on this machine, and open its page. Ctrl-C stops it.
+    """Serve a registry with thirty sample images, and open its page.
+
+    Ctrl-C stops it.
 
     The images go into the configured database if it is empty, or into FILE. Names, formats and sizes are like those
     of well-known cloud images; checksums and locations are invented.

@@ -1,4 +1,4 @@
-"""``doctor``: what this registry is, how it is, what is slow, and what to do."""
+"""``doctor``: diagnosis of a registry: version, options, health, speed and remedies."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ from cli.param_types import cleaned
 from cli.runtime import Failure, with_application
 from config import OPTIONS, VERSION, given_texts, without_credentials
 from errors import RegistryError, StartupError
-from formatting import format_size
+from formatting import format_count, format_size
 from storage import file_checks, filesystem, sqlite, timestamps
 from storage.engine import ENGINE_VERSION, writing
 
@@ -26,10 +26,10 @@ SLOW_SYNC, SLOW_LOCK, SLOW_REQUEST = 0.1, 0.1, 0.25  # seconds
 TRIES = 3
 DAY = timedelta(days=1)
 SLOW = {
-    "a sync of the disk": "The disk is slow to sync, which every write waits for: move the database to another one.",
-    "the write lock": "Another process holds the write lock for long: an import, or a program that is not ours.",
+    "a sync of the disk": "Every write waits for a sync of the disk, which is slow: move the database to a faster one.",
+    "the write lock": "Another process holds the write lock for long: wait for an import, or stop the other program.",
 }
-SLOW_QUERY = "the machine is busy, or the file not in memory. docs/performance.md has what it takes elsewhere."
+SLOW_QUERY = "the machine is busy, or the file is not in memory. docs/performance.md has usual figures."
 LARGE_LOG = 64 * 1024 * 1024
 LITTLE_ROOM = 256 * 1024 * 1024
 COUNT = "SELECT CASE WHEN deleted THEN 'deleted' ELSE status END, count(*) FROM image GROUP BY 1 ORDER BY 1"
@@ -45,31 +45,32 @@ REQUESTS = (
 @click.command("doctor")
 @with_application
 def examine():
-    """Say how this registry is: version, options and where each came from, the database's health and size, what is
-    slow, and what to do. It changes nothing; the exit code is 0 where all is well.
+    """Diagnose this registry: versions, options, database, speed, and remedies.
+
+    Nothing is changed; the exit code is 0 if there is no problem.
 
     \b
     Example:
       $ flask --app registry doctor
     """
-    troubles = []
+    problems = []
     section("version", versions())
-    path = examine_options(troubles)
-    is_healthy = path is not None and examine_file(path, troubles)
+    path = examine_options(problems)
+    is_healthy = path is not None and examine_file(path, problems)
     if is_healthy:
         section("images", examine_images(path))
     if is_healthy and is_writable(path):
-        section("speed", examine_speed(path, troubles))
-    if not troubles:
+        section("speed", examine_speed(path, problems))
+    if not problems:
         if output.is_terminal():
-            output.echo(output.styled("All is well.", fg="green"))
+            output.echo(output.styled("No problems found.", fg="green"))
         return
-    section("what to do", [(str(number), text) for number, text in enumerate(troubles, 1)])
-    raise Failure(f"{len(troubles)} {'thing needs' if len(troubles) == 1 else 'things need'} care.")
+    section("what to do", [(str(number), text) for number, text in enumerate(problems, 1)])
+    raise Failure(f"{format_count(len(problems), 'problem')} found.")
 
 
 def section(title, pairs):
-    """A head and lines for people; for scripts the head stands in front of every line."""
+    """Print a titled section; for scripts the title begins every line."""
     pairs = [(name, cleaned(text)) for name, text in pairs]
     if not output.is_terminal():
         output.echo_lines(f"{title}\t{name}\t{text}" for name, text in pairs)
@@ -80,6 +81,7 @@ def section(title, pairs):
 
 
 def versions():
+    """Return the versions as [(name, text)]."""
     return [
         ("registry", VERSION),
         ("Python", platform.python_version()),
@@ -88,33 +90,36 @@ def versions():
     ]
 
 
-def examine_options(troubles):
-    """Tell of each option; the database's path, or None where the options are wrong."""
+def examine_options(problems):
+    """Print the options; return the database's path, or None for invalid options."""
     try:
         given, wrong = given_texts(), {}
-    except StartupError as error:  # a file that cannot be read, an option that there is not
-        troubles.append(cause_of(error))
+    except StartupError as error:  # an unreadable file, or an unknown option
+        problems.append(cause_of(error))
         section("options", [("wrong", cause_of(error))])
         return None
     try:
         connection = current_app.settings.database.connection
     except StartupError:
         connection, wrong = None, wrong_options(given)
-        troubles += [f"{shown_name(option)} {cause}." for option, cause in wrong.items()]
-    section("options", [(shown_name(option), told_option(option, given, connection, wrong)) for option in OPTIONS])
+        problems += [f"{shown_name(option)} {cause}." for option, cause in wrong.items()]
+    section("options", [(shown_name(option), describe_option(option, given, connection, wrong)) for option in OPTIONS])
     return None if connection is None else current_app.settings.database.path
 
 
-def told_option(option, given, connection, wrong):
+def describe_option(option, given, connection, wrong):
+    """Return the value of an option with its source."""
     text, source = given.get((option.section, option.name), (option.default, "default"))
     if (option.section, option.name) == ("database", "connection"):
-        source = "the launcher's" if connection and source == "default" and connection != option.default else source
+        source = (
+            "default of ./registry" if connection and source == "default" and connection != option.default else source
+        )
         text = without_credentials(connection or text)
     return f"{text or '(empty)'}  ({source}){f'  wrong: {wrong[option]}' if option in wrong else ''}"
 
 
 def wrong_options(given):
-    """{option: what it must be}"""
+    """Return {option: error} of the invalid options."""
     found = {}
     for option in OPTIONS:
         text, _ = given.get((option.section, option.name), (option.default, ""))
@@ -133,40 +138,45 @@ def cause_of(error):
     return str(error).removeprefix("registry: ")
 
 
-def examine_file(path, troubles):
-    """Tell of the file; whether it can be asked."""
+def examine_file(path, problems):
+    """Print the facts of the file; return whether its tables can be read."""
     pairs = [("file", os.path.abspath(path))]
     if os.path.exists(path) and not os.path.isfile(path):
-        troubles.append(f"{path} is no file: set [database] connection to one.")
+        problems.append(f"{path} is not a file: set [database] connection to a file.")
         section("database", pairs)
         return False
     if not os.path.isfile(path):
-        troubles.append("There is no database yet: make run, create or scan makes it; or another path is meant.")
+        problems.append(
+            "There is no database yet: create it with make run, create or scan, or set [database] connection."
+        )
         section("database", pairs)
         return False
-    pairs += sizes(path, troubles)
-    faults = found_faults(path)
-    pairs.append(("health", "well" if not faults else faults[0]))
+    pairs += sizes(path, problems)
+    faults = find_faults(path)
+    pairs.append(("health", "ok" if not faults else faults[0]))
     pairs += [("", fault) for fault in faults[1:]]
     section("database", pairs)
-    troubles += [remedy(path, faults)] if faults else []
+    problems += [remedy(path, faults)] if faults else []
     return not faults
 
 
-def sizes(path, troubles):
+def sizes(path, problems):
+    """Return sizes as [(name, text)], and add the problems of file and disk."""
     log = f"{path}-wal"
     log_size = os.path.getsize(log) if os.path.exists(log) else 0
     room = shutil.disk_usage(os.path.dirname(os.path.abspath(path))).free
     if log_size > LARGE_LOG:
-        troubles.append(
-            f"The log is {format_size(log_size)}: a reader keeps it from being emptied. Look for one that hangs."
+        problems.append(
+            f"The write-ahead log is {format_size(log_size)}: a reader blocks its checkpoint. End that process."
         )
     if room < LITTLE_ROOM:
-        troubles.append(f"The disk has {format_size(room)} left: make room, before writes are refused (507).")
+        problems.append(f"The disk has {format_size(room)} free: free some space before writes fail (507).")
     if kind := filesystem.network_file_system(path):
-        troubles.append(f"The file is on a network file system ({kind}), where SQLite's locks are not safe: move it.")
+        problems.append(f"The database is on a network file system ({kind}), where locks are not safe: move it.")
     if not is_writable(path):
-        troubles.append("File or folder cannot be written by you: run this as the server's user, or change the mode.")
+        problems.append(
+            "You cannot write the database or its folder: run this as the server's user, or change the mode."
+        )
     return [
         ("size", format_size(os.path.getsize(path))),
         ("log", format_size(log_size)),
@@ -175,45 +185,47 @@ def sizes(path, troubles):
 
 
 def is_writable(path):
+    """Return whether the file and its folder are writable."""
     return os.access(path, os.W_OK) and os.access(os.path.dirname(os.path.abspath(path)), os.W_OK)
 
 
-def found_faults(path):
-    """In words, a few at most. A large file is not read whole: that is for ``check``."""
+def find_faults(path):
+    """Return the texts of the first faults; ``check`` reads large files whole."""
     faults = []
     try:
         is_large = os.path.getsize(path) > migrations.CHECKED_BYTES
         for fault in file_checks.file_faults(path, migrations.Schemas(), is_brief=is_large):
             faults.append(fault.text)
             if len(faults) > MOST_FAULTS:
-                return [*faults[:MOST_FAULTS], "… and more: check tells all"]
+                return [*faults[:MOST_FAULTS], "… and more: run check for all of them"]
     except OSError as error:
         faults.append(f"cannot be read: {error.strerror}")
     return faults
 
 
 def remedy(path, faults):
+    """Return the remedy for the first fault."""
     if "older version" in faults[0]:
-        return "Start the server, or run any command such as list: that brings the database to this version."
+        return "Start the server, or run a command such as list, to migrate the database to this version."
     if "newer version" in faults[0]:
         return "Run the newer version of the registry that wrote this file."
     if faults[0] == file_checks.EMPTY:
-        return (
-            "Any command such as list makes a registry of it. If it had images, restore a backup: restore FILE --force."
-        )
+        return "The file is empty: create its tables with a command such as list, or restore a backup (restore FILE --force)."
     if "another application" in faults[0] or "not a SQLite" in faults[0]:
         return f"{path} is not a registry's database: set [database] connection to one that is."
     if "cannot be read" in faults[0] or "disk I/O" in faults[0]:
-        return "Make room: the disk is full." if filesystem.is_full(path) else "Run this as the user who owns the file."
+        return (
+            "The disk is full: free some space." if filesystem.is_full(path) else "Run this as the owner of the file."
+        )
     if "digest" in faults[0] or "are not what" in faults[0] or "is not what" in faults[0]:
         return "Run check, and read docs/operations.md before check --rebuild."
     return (
-        "Stop the server, and restore a backup: restore FILE --force. docs/operations.md says how to save what is left."
+        "Stop the server, and restore a backup: restore FILE --force. docs/operations.md explains how to salvage data."
     )
 
 
 def examine_images(path):
-    """How many of each status, and of those that never became active."""
+    """Return the number of images of each status, and of those stuck in one."""
     with closing(sqlite.connect(path)) as connection:
         counts = connection.execute(COUNT).fetchall()
         ((stuck,),) = connection.execute(STUCK, (timestamps.time_before(DAY),)).fetchall()
@@ -221,8 +233,8 @@ def examine_images(path):
     return pairs + ([("stuck", f"{stuck:,} queued or saving for more than a day")] if stuck else [])
 
 
-def examine_speed(path, troubles):
-    """What a write waits for, and what requests take here, without a network: the best of three."""
+def examine_speed(path, problems):
+    """Time syncs, the write lock and requests without a network; the best of three."""
     folder = os.path.dirname(os.path.abspath(path))
     try:
         with open_client(is_prepared=True) as client:
@@ -233,14 +245,15 @@ def examine_speed(path, troubles):
             seconds = {name: best(act) for name, (_, act) in timed.items()}
     except (Failure, RegistryError, OSError) as error:
         cause = getattr(error, "message", None) or getattr(error, "detail", None) or getattr(error, "strerror", "")
-        troubles.append(f"Nothing could be timed: {cause}")
+        problems.append(f"The speed could not be measured: {cause}")
         return []
     slow = [name for name, (most, _) in timed.items() if seconds[name] > most]
-    troubles += [SLOW[name] if name in SLOW else f"{name[0].upper()}{name[1:]} is slow: {SLOW_QUERY}" for name in slow]
+    problems += [SLOW[name] if name in SLOW else f"{name[0].upper()}{name[1:]} is slow: {SLOW_QUERY}" for name in slow]
     return [(name, f"{1000 * seconds[name]:.1f} ms{'  slow' if name in slow else ''}") for name in timed]
 
 
 def best(act):
+    """Return the shortest time of an action in seconds."""
     found = []
     for _ in range(TRIES):
         started = time.perf_counter()
@@ -250,7 +263,7 @@ def best(act):
 
 
 def sync_a_file(folder):
-    """As each write's log is synced. Raises OSError."""
+    """Write and sync a file, as each commit does. Raises: OSError."""
     path = os.path.join(folder, f".doctor.{os.getpid()}")
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -262,6 +275,6 @@ def sync_a_file(folder):
 
 
 def take_lock():
-    """Raises DatabaseUnavailable where somebody holds it for longer than busy_timeout."""
+    """Take the write lock. Raises: DatabaseUnavailable after busy_timeout."""
     with writing():
         pass

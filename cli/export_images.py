@@ -27,7 +27,9 @@ SELECT = " UNION ALL ".join(SELECT_PARTITION.format(partition) for partition in 
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @with_application
 def export_images(file, force):
-    """Write all images, deleted ones too, to FILE: JSON, one record a line, oldest first.
+    """Write all images to FILE as JSON, one record a line, oldest first.
+
+    Deleted images are included.
 
     A file whose name ends in .gz or .zst is compressed; - is standard output. Other processes can write meanwhile:
     the export is one snapshot, without their changes.

@@ -45,7 +45,7 @@ def short_ids(images):
 
 
 def show_list(images, how):
-    """Print images; ``how`` is json, csv, quiet, or None for a table or, in a pipe, tab-separated values."""
+    """Print images as ``how``: json, csv, quiet, or None for a table or tabs."""
     if how == "json":
         output.echo_json_array(images)
     elif how == "csv":
@@ -98,7 +98,10 @@ def formats_of(image):
 
 
 def plain_values(image, names):
-    """Return texts for scripts: exact values, empty for null, tabs and line ends escaped."""
+    """Return texts for scripts.
+
+    Exact values, empty for null, tabs and line ends escaped.
+    """
     values = {**image, "visibility": visibility_of(image), "location": redact_url(image["location"])}
     return [text_of(values[name]) for name in names]
 

@@ -75,7 +75,10 @@ class Refused(click.ClickException):
 
 
 def numbered_lines(source):
-    """Yield (number, line) without blank lines. Raises Refused for a line that is too long."""
+    """Yield (number, line) without blank lines.
+
+    Raises: Refused for a line that is too long.
+    """
     number = 0
     while line := source.readline(LONGEST_LINE + 1):
         number += 1
@@ -86,7 +89,10 @@ def numbered_lines(source):
 
 
 def parse(parser, number, line, skip_invalid):
-    """Return the values of a record. A refused one gives None and a message, or raises Refused."""
+    """Return the values of a record.
+
+    A refused one gives None and a message, or raises Refused.
+    """
     try:
         return parser.parse(line)
     except Invalid as error:
@@ -111,7 +117,10 @@ class Importer:
         return f"imported {self.imported}, replaced {self.replaced}, skipped {self.skipped}"
 
     def store(self, number, values):
-        """Store the record of a line; None is skipped. Raises Refused for an id in use, by ``--on-conflict``."""
+        """Store the record of a line; None is skipped.
+
+        Raises: Refused for an id in use, by ``--on-conflict``.
+        """
         if values is None:
             self.skipped += 1
             return

@@ -43,7 +43,7 @@ class Launcher(FlaskGroup):
 
 
 def as_launched(command):
-    """Return the command with ``registry`` in place of ``flask --app registry`` in its help."""
+    """Return the command with ``registry`` as program name in its help."""
     command.help = command.help and command.help.replace(WITH_FLASK, LAUNCHER)
     if isinstance(command, click.Group):
         for below in command.commands.values():
@@ -70,7 +70,7 @@ def launch():
 
 
 def launcher_settings(environment):
-    """Return the settings; the default database is ``registry.db`` in the project's folder.
+    """Return the settings; by default ``registry.db`` lies in the project's folder.
 
     Raises: StartupError.
     """

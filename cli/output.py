@@ -86,7 +86,10 @@ def cells(text):
 
 
 def shortened(text, most):
-    """Return the text in at most ``most`` columns: start and end, as names differ at both."""
+    """Return the text in at most ``most`` columns.
+
+    Start and end, as names differ at both.
+    """
     if cells(text) <= most:
         return text
     front, back = (most - 1) - (most - 1) // 3, (most - 1) // 3

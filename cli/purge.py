@@ -25,7 +25,7 @@ AT_ONCE = 200
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @with_application
 def purge_images(older_than, dry_run, yes):
-    """Remove for good the images that were deleted long ago, with their properties, locations and members.
+    """Remove images that were deleted long ago, with all that belongs to them.
 
     Their ids can be used again. Servers can read and write meanwhile.
 
@@ -62,7 +62,7 @@ def find_deleted(before):
 
 
 def purge(pks, before):
-    """Remove images in small transactions, unless they were undeleted meanwhile, and return their number."""
+    """Remove images still deleted, in small transactions, and return their number."""
     purged = 0
     with progress_bar("purge", len(pks)) as show:
         for start in range(0, len(pks), AT_ONCE):

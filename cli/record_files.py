@@ -17,7 +17,7 @@ BUFFER_BYTES = 1024 * 1024
 
 @contextmanager
 def reading(name):
-    """Yield (binary file of lines, file beneath it, whose position and size give the progress).
+    """Yield (binary file of lines, underlying file, whose position gives progress).
 
     Raises ClickException of one line, also for errors while the file is read.
     """
@@ -51,7 +51,7 @@ def writing(name, database_path, is_forced):
 
 @contextmanager
 def replacing(path, mode=0o600):
-    """Yield a new file beside ``path``, and move it there, or remove it after an error; write devices directly."""
+    """Yield a new file, and move it to ``path`` if no error occurs."""
     if path.exists() and not path.is_file():
         with path.open("wb") as device:
             yield device
@@ -70,7 +70,10 @@ def replacing(path, mode=0o600):
 
 
 def part_of(path):
-    """Return a random name beside ``path`` for the file that replaces it; process ids repeat among containers."""
+    """Return a random name beside ``path`` for the file that replaces it.
+
+    Process ids repeat among containers.
+    """
     name = os.fsdecode(os.fsencode(path.name)[:LONGEST_NAME])
     return path.with_name(f".{name}.{secrets.token_hex(4)}.part")
 
@@ -90,7 +93,10 @@ def open_zstd(beneath, mode):
 
 
 def zstd():
-    """Return the zstd module, Python's own from 3.14 on; imported late, since servers do not need it."""
+    """Return the zstd module, Python's own from 3.14 on.
+
+    Imported late, since servers do not need it.
+    """
     try:
         from compression import zstd as module
     except ImportError:

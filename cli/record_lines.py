@@ -38,7 +38,7 @@ class RecordParser:
         self.bodies = schemas.ImageBodies(api, schemas.UPDATE_STATUSES)
 
     def parse(self, line):
-        """Return the values of a line in bytes, with ``properties``, ``locations``, ``members``. Raises Invalid."""
+        """Return the values of a line in bytes, or raise Invalid."""
         record = parse_object(line)
         extras = {name: record[name] for name in EXTRAS.fields if record.get(name) is not None}
         values = self.bodies.parse_create({"image": record}, ADMIN) | schemas.load(EXTRAS, extras)
@@ -66,7 +66,10 @@ def require_agreement(values):
 
 
 def line_of(document, location_document, visibility, members):
-    """Return the line of a record: the API's document, visibility, members ([[member_id, can_share]] as JSON)."""
+    """Return the line of a record.
+
+    The API's document, visibility, members ([[member_id, can_share]] as JSON).
+    """
     if members != "[]":
         entries = [{"member_id": member, "can_share": bool(can_share)} for member, can_share in orjson.loads(members)]
         members = orjson.dumps(entries).decode()

@@ -18,7 +18,7 @@ from storage import file_checks
 @click.option("--force", is_flag=True, help="Replace the database if there is one.")
 @with_application
 def restore_database(source, force):
-    """Check the backup FROM, migrate it if it is of an older version, and replace the database by it.
+    """Check and migrate the backup FROM, and replace the database by it.
 
     Stop the server before. The database does not change until the last step.
 
@@ -45,7 +45,10 @@ def restore_database(source, force):
 
 
 def migrate(part, source, busy_timeout):
-    """Migrate a copy of an older version. Raises ClickException if it is not a registry's backup."""
+    """Migrate a copy of an older version.
+
+    Raises: ClickException if it is not a registry's backup.
+    """
     try:
         migrations.migrate(part, busy_timeout)
     except (migrations.Refusal, *migrations.DATABASE_ERRORS) as refusal:
@@ -53,7 +56,7 @@ def migrate(part, source, busy_timeout):
 
 
 def keep_owner(part, target):
-    """Give a copy the owner and mode of the file that it replaces, so that the server's user can open it."""
+    """Give a copy the owner and mode of the file that it replaces."""
     if target.exists():
         status = target.stat()
         shutil.copymode(target, part)

@@ -106,7 +106,10 @@ def prepare(settings, *, may_create=False, is_brief=False):
 
 
 def require_writable(settings):
-    """Raise Failure if the database or its folder is read-only: readers write SQLite's log too."""
+    """Raise Failure if the database or its folder is read-only.
+
+    Readers write SQLite's log too.
+    """
     path = os.path.abspath(settings.path)
     if os.path.isfile(path) and not (os.access(path, os.W_OK) and os.access(os.path.dirname(path), os.W_OK)):
         problem = f"Cannot write to {settings.path} or its folder, which reading the database needs"
@@ -114,7 +117,10 @@ def require_writable(settings):
 
 
 def require_database(settings):
-    """Raise Failure if there is no database: a mistyped path must not become an empty registry."""
+    """Raise Failure if there is no database.
+
+    A mistyped path must not become an empty registry.
+    """
     if not os.path.exists(settings.path):
         create = f"Create one with make run, {program()} create or {program()} scan"
         other = "or name another in REGISTRY_DATABASE_CONNECTION"

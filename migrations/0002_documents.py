@@ -44,7 +44,7 @@ def up(migrator, db):
 
 
 def render(db, pk):
-    """As models.py did it when this was written: a frozen copy, like the models of 0001."""
+    """Return the documents of a row; a frozen copy of the code of that version."""
     cursor = db.execute_sql("SELECT *, visibility = 'public' AS is_public FROM image WHERE pk = ?", (pk,))
     row = dict(zip([column[0] for column in cursor.description], cursor.fetchone(), strict=True))
     row |= {name: bool(row[name]) for name in ("is_public", "protected", "deleted")}

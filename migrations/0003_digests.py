@@ -23,7 +23,7 @@ def compact(metadata):
 
 
 def digest_of(*texts):
-    """As documents.py did it when this was written."""
+    """Return the digest of a row; a frozen copy of the code of that version."""
     digest = 0
     for text in texts:
         digest = crc32(text.encode(), digest)

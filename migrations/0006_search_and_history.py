@@ -1,4 +1,4 @@
-"""The words of each image with an index of their beginnings, and what was changed of it, when and by whom."""
+"""Search index over the words of images, and the change log."""
 
 import re
 import unicodedata
@@ -50,7 +50,7 @@ def up(migrator, db):
 
 
 def words_of(text):
-    """As documents.py did it when this was written."""
+    """Return the words of a record; a frozen copy of the code of that version."""
     text = text[:4096]
     if not text.isascii():
         parts = unicodedata.normalize("NFKD", text.casefold())

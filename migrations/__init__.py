@@ -48,7 +48,7 @@ class Refusal(Exception):
 
 
 def create(path: Path) -> None:
-    """Create the file if it is missing, for its owner only, because locations can contain credentials."""
+    """Create the file if it is missing, readable by its owner only."""
     if not path.parent.is_dir():
         raise Refusal("its folder does not exist")
     if path.exists() and not path.is_file():
@@ -63,7 +63,7 @@ def create(path: Path) -> None:
 
 
 def require_whole(path: Path) -> None:
-    """Raise Refusal if the file is not SQLite's or is cut, or if its write-ahead log is damaged."""
+    """Raise Refusal if the file or its write-ahead log is damaged."""
     fault = file_checks.file_fault(path)
     if fault and fault != file_checks.EMPTY:  # a new one
         raise Refusal(fault)
@@ -74,7 +74,10 @@ def require_whole(path: Path) -> None:
 
 
 def migrate(path: Path, busy_timeout: int, *, is_brief: bool = False) -> None:
-    """Apply the missing migrations in one transaction under the write lock; a concurrent start then finds them done."""
+    """Apply the missing migrations in one transaction under the write lock.
+
+    A concurrent start then finds them done.
+    """
     # Foreign keys are off: a migration may rebuild a table that others reference.
     database = SqliteDatabase(str(path), pragmas={"synchronous": "full", "foreign_keys": 0}, timeout=busy_timeout)
     try:
@@ -92,7 +95,10 @@ def migrate(path: Path, busy_timeout: int, *, is_brief: bool = False) -> None:
 
 
 def begin_log(database: SqliteDatabase, busy_timeout: int) -> None:
-    """Switch to the write-ahead log; for this SQLite does not wait for a lock by itself."""
+    """Switch to the write-ahead log.
+
+    For this SQLite does not wait for a lock by itself.
+    """
     deadline = time.monotonic() + busy_timeout
     while True:
         try:
@@ -126,7 +132,10 @@ class Schemas:
 
 
 def run(database: SqliteDatabase, target: str | None = None) -> list[str]:
-    """Apply the migrations up to ``target``, or all. Raises Refusal if the file has one that we do not know."""
+    """Apply the migrations up to ``target``, or all.
+
+    Raises: Refusal if the file has one that we do not know.
+    """
     runner = Runner(database, str(SCRIPTS))
     unknown = [migration.name for migration in runner.status() if migration.path is None]
     if unknown:
@@ -154,7 +163,7 @@ def require_sound(database: SqliteDatabase) -> None:
 
 
 def require_true(database: SqliteDatabase) -> None:
-    """Raise Refusal if documents or checksums show that another program changed a record."""
+    """Raise Refusal if a checksum shows that another program changed a record."""
     with database.atomic():
         fault = next(integrity.record_faults(database.connection()), None)
     if fault:

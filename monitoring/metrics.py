@@ -38,7 +38,10 @@ class Layout:
         self.mark = zlib.crc32(repr((self.routes, METHODS, STATUSES, BUCKETS)).encode()) + 1.0
 
     def start_of(self, route, method):
-        """Return the first cell of a route and method; unknown ones count as unmatched or other."""
+        """Return the first cell of a route and method.
+
+        Unknown ones count as unmatched or other.
+        """
         if start := self.starts.get((route, method)):
             return start
         return self.starts[route if route in self.routes else UNMATCHED, method if method in METHODS else "other"]

@@ -55,7 +55,10 @@ class Connection(TConn):
         self.deadline = time.monotonic() + self.seconds
 
     def is_ready(self):
-        """Return whether a thread can handle the request: it is complete, too large or malformed."""
+        """Return whether a thread can handle the request.
+
+        It is complete, too large or malformed.
+        """
         if self.length is not None:
             return len(self.received) >= self.length
         searched, self.searched = self.searched, len(self.received)
@@ -69,7 +72,10 @@ class Connection(TConn):
         return len(self.received) >= self.length or self.length > LARGEST_BUFFERED
 
     def init(self):
-        """Prepare the connection for its thread; waiting for the thread extends the deadline."""
+        """Prepare the connection for its thread.
+
+        Waiting for the thread extends the deadline.
+        """
         self.deadline += time.monotonic() - self.queued
         self.sock.settimeout(max(self.deadline - time.monotonic(), 0.001))
         if self.parser is None:
@@ -86,7 +92,10 @@ class Connection(TConn):
             self.searched, self.length = 0, None
 
     def has_leftover(self):
-        """Return whether bytes of a further request were read; plain ones return to ``received``."""
+        """Return whether bytes of a further request were read.
+
+        Plain ones return to ``received``.
+        """
         if self.cfg.is_ssl:
             return bool(self.parser.unreader.buf.getvalue()) or self.sock.pending() > 0
         self.received += self.parser.unreader.take_buffered()

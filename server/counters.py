@@ -50,6 +50,6 @@ class SharedCounters:
         return [slot for slot in slots if slot[STARTS]]
 
     def agrees(self, mark):
-        """Return whether ``mark``, a checksum of a layout of cells, is that of the first worker."""
+        """Return whether ``mark``, a layout's checksum, is that of the first worker."""
         self.cells[0] = self.cells[0] or mark
         return self.cells[0] == mark

@@ -10,7 +10,10 @@ current = threading.local()
 
 
 def remember(worker, request):
-    """Keep the names of the duplicate headers of a request; gunicorn's ``pre_request`` hook."""
+    """Keep the names of the duplicate headers of a request.
+
+    Gunicorn's ``pre_request`` hook.
+    """
     names = [name for name, _ in request.headers]
     current.duplicates = frozenset()
     if len(set(names)) < len(names):

@@ -115,7 +115,7 @@ def human_line(record, route, method, pid):
 
 
 def take_over_werkzeug(log):
-    """Log the messages of Flask's development server in our format, without its request lines."""
+    """Log messages of Flask's development server in our format, except requests."""
     configure(log, "werkzeug")
     logging.getLogger("werkzeug").addFilter(is_no_request_line)
 

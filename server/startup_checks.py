@@ -41,7 +41,7 @@ def require_closed(auth, name) -> None:
 
 
 def require_closed_host(auth, host) -> None:
-    """Apply ``require_closed`` to the host of ``flask run``, which reports an unknown host."""
+    """Apply ``require_closed`` to the host of ``flask run``."""
     with contextlib.suppress(OSError, ValueError):
         require_closed(auth, socket.getaddrinfo(host, 0)[0][4])
 
@@ -61,7 +61,7 @@ def is_local(name) -> bool:
 
 
 def inherited_names() -> list:
-    """Return the names of sockets inherited from systemd (LISTEN_FDS) or gunicorn (GUNICORN_FD)."""
+    """Return the names of sockets inherited by LISTEN_FDS or GUNICORN_FD."""
     texts = [text for text in os.environ.get("GUNICORN_FD", "").split(",") if text]
     numbers = [parse_descriptor(text, "GUNICORN_FD") for text in texts]
     if os.environ.get("LISTEN_PID") == str(os.getpid()):

@@ -60,7 +60,7 @@ class RegistryWorker(ThreadWorker):
             self.settle()
 
     def accept(self, listener):
-        """Accept a connection; without free file descriptors, close a waiting one or pause."""
+        """Accept a connection; without free descriptors, close a waiting one or pause."""
         try:
             client_socket, client = listener.accept()
         except OSError as error:
@@ -92,7 +92,7 @@ class RegistryWorker(ThreadWorker):
             listener.close()
 
     def make_room(self, seconds):
-        """Close the connection that has lingered, idled or sent for longest, beyond ``seconds``.
+        """Close the connection that has waited for longest, beyond ``seconds``.
 
         Returns: whether there was one.
         """
@@ -152,7 +152,10 @@ class RegistryWorker(ThreadWorker):
             self.enqueue_req(connection)
 
     def receive(self, connection):
-        """Receive bytes and return whether a thread should take the request; None without bytes."""
+        """Receive bytes and return whether a thread should take the request.
+
+        None without bytes.
+        """
         if self.cfg.is_ssl:
             return True
         try:
@@ -235,7 +238,7 @@ class RegistryWorker(ThreadWorker):
         self.discard(connection)
 
     def murder_pending(self):
-        """Answer 408 to overdue requests, close lingering connections and make room at the limit.
+        """Answer 408 to overdue requests, and close lingering connections.
 
         The main loop calls this at least once a second, so finished requests are settled here too.
         """

@@ -13,11 +13,14 @@ class Engine(ABC):
 
     @abstractmethod
     def open(self, settings):
-        """Choose the database of the section [database]; each thread connects at its first query, after any fork."""
+        """Choose the database of the section [database].
+
+        Each thread connects at its first query, after any fork.
+        """
 
     @abstractmethod
     def translate(self, error):
-        """Return the domain error for an error of the driver, or the error itself if it is a defect of ours."""
+        """Return the domain error for an error of the driver, or the error itself."""
 
     @abstractmethod
     def writing(self):
@@ -29,7 +32,10 @@ class Engine(ABC):
 
     @abstractmethod
     def health(self, settings):
-        """Return {"read", "version" and "write": "ok" or the problem}, tried on a connection of its own."""
+        """Return {"read", "version" and "write".
+
+        "ok" or the problem}, tried on a connection of its own.
+        """
 
     @abstractmethod
     def sizes(self, settings):

@@ -59,7 +59,10 @@ def partition_of(row):
 
 
 def words_in(text):
-    """Return the words of a text as searches compare them: letters and digits without case or accents."""
+    """Return the words of a text as searches compare them.
+
+    Letters and digits without case or accents.
+    """
     if not text.isascii():
         parts = unicodedata.normalize("NFKD", text.casefold())
         text = "".join(character for character in parts if not unicodedata.combining(character)).casefold()
@@ -67,13 +70,13 @@ def words_in(text):
 
 
 def words_of(row, properties):
-    """Return each word of an image's name and property values once, with a space before it."""
+    """Return each word of an image's name and properties once, after a space."""
     text = " ".join([row["name"] or "", *(value for value in properties.values() if value)])
     return "".join(f" {word}" for word in dict.fromkeys(words_in(text[:SEARCHED_CHARACTERS])))
 
 
 def fits(digest, make, *arguments):
-    """Return whether a stored ``digest`` equals ``make(*arguments)``, which fails for bytes that are not text."""
+    """Return whether a stored ``digest`` equals ``make(*arguments)``."""
     try:
         return digest == make(*arguments)
     except (TypeError, ValueError):
@@ -81,7 +84,10 @@ def fits(digest, make, *arguments):
 
 
 def image_digest(row, brief, document, location_document):
-    """Return the checksum of a record: its documents, and the three columns that these leave out."""
+    """Return the checksum of a record.
+
+    Its documents, and the three columns that these leave out.
+    """
     rest = f"{row['visibility']} {row['revision']} {row['nonce']} "
     return crc32(location_document, crc32(document, crc32(brief, crc32(rest.encode()))))
 

@@ -29,13 +29,16 @@ def reading():
 
 @contextmanager
 def writing():
-    """Write in one transaction that takes the write lock at its start. Raises DatabaseUnavailable, DatabaseFull."""
+    """Write in one transaction that takes the write lock at its start.
+
+    Raises: DatabaseUnavailable, DatabaseFull.
+    """
     with engine.translated_errors(), engine.writing():
         yield
 
 
 def damaged(subject):
-    """Return the error for a record whose checksum shows that another program changed it."""
+    """Return the error for a checksum mismatch."""
     return DatabaseUnavailable(f"{subject} is damaged in the database; nothing was changed.")
 
 

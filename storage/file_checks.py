@@ -34,7 +34,7 @@ def file_fault(path):
 
 
 def read_header(path):
-    """Return (the file's header, its size in bytes, whether its write-ahead log has content)."""
+    """Return (file header, size in bytes, whether the write-ahead log has content)."""
     with open(path, "rb") as file:
         header = file.read(100)
         size = os.fstat(file.fileno()).st_size
@@ -100,14 +100,20 @@ def version_faults(connection, schemas):
 
 
 def schema_of(connection):
-    """Return {(kind, name): (table, statement that creates it)}, without the search index and its tables."""
+    """Return {(kind, name).
+
+    (table, statement that creates it)}, without the search index and its tables.
+    """
     show_odd_bytes(connection)
     query = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'search%'"
     return {(kind, name): (table, sql) for kind, name, table, sql in connection.execute(query)}
 
 
 def schema_faults(found, expected):
-    """Yield what is missing or differs from the migrations; additions of other programs are ignored."""
+    """Yield what is missing or differs from the migrations.
+
+    Additions of other programs are ignored.
+    """
     for (kind, name), made in expected.items():
         of = "" if kind == "table" else f" of {made[0]}"
         if (kind, name) not in found:
@@ -117,7 +123,7 @@ def schema_faults(found, expected):
 
 
 def count_images(path):
-    """Return the number of images, or None if it cannot be read, or if opening the file would cut a damaged log."""
+    """Return the number of images, or None if the file or its log is damaged."""
     if wal.log_fault(path):
         return None
     try:
@@ -128,7 +134,9 @@ def count_images(path):
 
 
 def copy(source, target, show=lambda done, pages: None):
-    """Copy one snapshot of the database ``source`` to the file ``target``; others may write meanwhile.
+    """Copy one snapshot of the database ``source`` to the file ``target``.
+
+    Others may write meanwhile.
 
     Raises OSError if SQLite cannot read or write.
     """
@@ -145,7 +153,10 @@ def copy(source, target, show=lambda done, pages: None):
 
 
 def apply_log(path):
-    """Move the log's content into the file, and remove log and index. Raises OSError if others use the file."""
+    """Move the log's content into the file, and remove log and index.
+
+    Raises: OSError if others use the file.
+    """
     try:
         with closing(sqlite3.connect(file_url(path, "rw"), uri=True, timeout=0)) as connection:
             connection.execute("PRAGMA journal_mode = DELETE")

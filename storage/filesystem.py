@@ -17,7 +17,7 @@ def is_full(path):
 
 
 def network_file_system(path, mounts=MOUNTS):
-    """Return the type of a path's network file system, such as nfs4, or None if it is local or unknown."""
+    """Return the type of a path's network file system, such as nfs4, or None."""
     try:
         with open(mounts, encoding="utf-8", errors="surrogateescape") as file:
             lines = file.readlines()

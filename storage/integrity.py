@@ -67,12 +67,12 @@ class Fault(NamedTuple):
 
 
 def show_odd_bytes(connection):
-    """Let a connection return bytes that are not UTF-8 as surrogates instead of failing."""
+    """Let a connection return bytes that are not UTF-8 as surrogates."""
     connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
 
 
 def record_faults(connection, show=lambda done: None):
-    """Yield the faults of all images and what belongs to them, of tokens, and of the search index."""
+    """Yield the faults of images, their rows in other tables, tokens and index."""
     show_odd_bytes(connection)
     images = connection.execute("SELECT * FROM image ORDER BY pk")
     names = [column[0] for column in images.description]
@@ -146,12 +146,18 @@ def broken_rules(row):
 
 
 def mending(row, rendered):
-    """Return what repairs an image: if the digest fits the rows, the documents are wrong; else the rows may be."""
+    """Return what repairs an image.
+
+    If the digest fits the rows, the documents are wrong; else the rows may be.
+    """
     return "documents" if row["digest"] == rendered["digest"] else "rows"
 
 
 def difference(row, rendered):
-    """Return a text that names the differing fields, without values: locations can contain credentials."""
+    """Return a text that names the differing fields, without values.
+
+    Locations can contain credentials.
+    """
     if mending(row, rendered) == "documents":
         names = [name for name in DERIVED if row[name] != rendered[name]]
         return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not what its row, properties and locations say"
@@ -174,7 +180,10 @@ def differing_fields(stored, rendered):
 
 
 def as_object(text):
-    """Return a document as a JSON object: the two parts of the full one lack an end or a beginning."""
+    """Return a document as a JSON object.
+
+    The two parts of the full one lack an end or a beginning.
+    """
     return (
         "{" + text[1:]
         if text.startswith(",")
@@ -185,7 +194,10 @@ def as_object(text):
 
 
 def words_faults(row, properties, words):
-    """Yield a fault if the words differ from the name and properties; for an image without other faults."""
+    """Yield a fault if the words differ from the name and properties.
+
+    For an image without other faults.
+    """
     if words != [(words_of(row, {name: value for name, value, _ in properties}),)]:
         text = f"image {row['id']}: the words that searches find it by are not its name's and properties'"
         yield Fault(text, row["pk"], "documents")
@@ -208,7 +220,10 @@ def member_faults(row, members):
 
 
 def token_faults(connection):
-    """Yield the tokens whose checksum does not fit: a changed token could grant rights that nobody gave."""
+    """Yield the tokens whose checksum does not fit.
+
+    A changed token could grant rights that nobody gave.
+    """
     names = ("id", "digest", *TOKEN_COLUMNS)
     for values in connection.execute(f"SELECT {', '.join(names)} FROM token ORDER BY id"):
         row = dict(zip(names, values, strict=True))
@@ -217,7 +232,7 @@ def token_faults(connection):
 
 
 def index_faults(connection):
-    """Yield a fault unless the index has the words of exactly those images that ``indexed`` counts."""
+    """Yield a fault unless the index has the words of all indexed images."""
     is_declared = connection.execute("SELECT sql FROM main.sqlite_master WHERE name = 'search'").fetchone() == (
         search_index.DEFINITION,
     )

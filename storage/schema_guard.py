@@ -23,7 +23,7 @@ class GuardedConnection(TimedConnection):
         self.set_authorizer(self.authorize)
 
     def authorize(self, action, *_):
-        """Return whether SQLite may prepare a statement, as a result code of an authorizer."""
+        """Return the authorizer's result code for a statement that is prepared."""
         if action not in FIRST_OF_A_STATEMENT:
             return sqlite3.SQLITE_OK
         try:

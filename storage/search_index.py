@@ -64,7 +64,7 @@ def index_words():
 
 
 def rebuild_index():
-    """Rebuild the index in a transaction, which blocks other writers (a million images: ten seconds)."""
+    """Rebuild the index within a transaction (a million images: ten seconds)."""
     execute("INSERT OR REPLACE INTO search_config VALUES ('version', 4)", ())
     execute("INSERT INTO search(search) VALUES ('rebuild')", ())
     execute("DELETE FROM indexed", ())

@@ -67,7 +67,10 @@ class SqliteEngine(Engine):
         return error
 
     def health(self, settings):
-        """Return {"read", "version" and "write": "ok" or the problem}, without SQLite's text, which may quote data."""
+        """Return {"read", "version" and "write".
+
+        "ok" or the problem}, without SQLite's text, which may quote data.
+        """
         checks = dict.fromkeys(("read", "version", "write"), "not tried")
         file = file_url(settings.path, "rw")
         try:
@@ -90,7 +93,10 @@ class SqliteEngine(Engine):
 
 
 def file_url(path, mode):
-    """Return the URL of a database file; mode rw reports a missing file instead of creating an empty one."""
+    """Return the URL of a database file.
+
+    Mode rw reports a missing file instead of creating an empty one.
+    """
     return f"file:{quote(str(path))}?mode={mode}"
 
 
@@ -128,7 +134,7 @@ def health_problem(error):
 
 
 def connect(path):
-    """Return a connection that only reads, but may apply the log that an earlier process left behind."""
+    """Return a connection that only reads, but may apply an existing log."""
     mode = "rw" if os.access(path, os.W_OK) and os.access(os.path.dirname(path) or ".", os.W_OK) else "ro"
     log = wal.log_of(path)
     if mode == "ro" and not (os.path.exists(log) and os.path.getsize(log)):

@@ -16,7 +16,7 @@ def time_before(ago):
 
 
 def time_after(previous):
-    """Return the current time, or if the clock has gone back, ``previous`` and a microsecond."""
+    """Return the current time, but at least ``previous`` plus a microsecond."""
     return max(current_time(), text_of(datetime.fromisoformat(previous) + MICROSECOND))
 
 

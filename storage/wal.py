@@ -19,12 +19,18 @@ def log_of(path):
 
 
 def unsynced_mark_of(path):
-    """Return the path of the mark that exists while syncs are deferred: a power loss may then leave any frames."""
+    """Return the path of the mark that exists while syncs are deferred.
+
+    A power loss may then leave any frames.
+    """
     return f"{os.path.realpath(path)}-unsynced"
 
 
 def log_fault(path):
-    """Return the problem of a database's log, or None. Call it first: opening the database cuts a damaged log."""
+    """Return the problem of a database's log, or None.
+
+    Call it first: opening the database cuts a damaged log.
+    """
     if os.path.exists(unsynced_mark_of(path)):
         return None
     try:
@@ -40,7 +46,7 @@ def log_fault(path):
 
 
 def find_damage(path):
-    """Return (the log's header, the offset of the damage) if a commit behind it was synced, else None."""
+    """Return (log header, offset of the damage) if synced commits follow, or None."""
     salts_of_index, counted = committed_frames(f"{os.path.realpath(path)}-shm")  # before the log, which grows
     with open(log_of(path), "rb") as file:
         header = file.read(HEADER.size)
@@ -52,7 +58,7 @@ def find_damage(path):
 
 
 def first_lost_frame(file, header, counted):
-    """Return the offset of the first invalid frame if commits behind it are lost, else None.
+    """Return the offset of the first invalid frame that hides commits, or None.
 
     They are lost if a later frame continues from a commit, or if the index has ``counted`` more frames.
     """
@@ -81,7 +87,7 @@ def is_header(header):
 
 
 def committed_frames(index):
-    """Return (salts, number of committed WAL frames) by the index's header, or (None, 0) if that is not whole."""
+    """Return (salts, number of committed WAL frames) of the index, or (None, 0)."""
     try:
         with open(index, "rb") as file:
             header, copy = file.read(INDEX.size), file.read(INDEX.size)

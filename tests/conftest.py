@@ -21,7 +21,7 @@ from support.sampling import mark_exhaustive
 
 import migrations
 import models
-from auth import REPEATED
+from auth import DUPLICATE_HEADERS
 from config import read_settings
 from registry import create_app
 
@@ -60,7 +60,7 @@ class TellingClient(FlaskClient):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.environ_base[REPEATED] = frozenset()
+        self.environ_base[DUPLICATE_HEADERS] = frozenset()
 
 
 @pytest.fixture(scope="session")

@@ -108,7 +108,7 @@ def test_the_commands_of_a_service_are_on_its_database(tmp_path, database_path):
     assert service.stdout.strip() == str(database_path)
     assert database_path.exists()
     assert made.stdout
-    assert checked.stderr == "checked 1 images: all is well\n"
+    assert checked.stderr == "checked 1 images: no faults\n"
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def test_every_option_is_told_with_where_it_came_from(folder, tmp_path):
 def test_a_database_that_is_not_there_is_not_made(folder):
     code, output, errors = folder.run("doctor")
 
-    assert (code, errors) == (1, "Error: 1 thing needs care.\n")
+    assert (code, errors) == (1, "Error: 1 problem found.\n")
     assert facts(output)["what to do"]["1"].startswith("There is no database yet: ")
     assert list(folder.path.iterdir()) == []
 
@@ -106,7 +106,7 @@ def test_what_is_broken_is_said_with_what_to_do(folder, database, damage, words,
     code, output, errors = folder.run("doctor")
 
     found = facts(output)
-    assert (code, errors) == (1, "Error: 1 thing needs care.\n")
+    assert (code, errors) == (1, "Error: 1 problem found.\n")
     assert words in found["database"]["health"]
     assert advice in found["what to do"]["1"]
     assert database.read_bytes() == before
@@ -135,15 +135,15 @@ def test_on_a_terminal_it_has_heads_and_says_that_all_is_well(folder, database):
     assert code == 0
     assert [line for line in lines if not line.startswith(" ")] == [
         *("version", "options", "database", "images", "speed"),
-        "All is well.",
+        "No problems found.",
     ]
 
 
 @pytest.mark.parametrize(
     ("make", "advice"),
     [
-        (lambda path: path.touch(), "Any command such as list makes a registry of it."),
-        (lambda path: path.mkdir(), "mine.db is no file: set [database] connection to one."),
+        (lambda path: path.touch(), "create its tables with a command such as list"),
+        (lambda path: path.mkdir(), "mine.db is not a file: set [database] connection to a file."),
     ],
     ids=["empty", "folder"],
 )

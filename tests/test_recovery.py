@@ -23,7 +23,7 @@ from storage import file_checks, integrity, search_index, timestamps
 from storage.documents import words_of
 
 SECRET = "swift+https://user:secret@store/1"
-WELL = "checked {} images: all is well\n"
+WELL = "checked {} images: no faults\n"
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_check_and_restore_start_on_a_broken_file(run, catalogue, database_path,
     assert "Traceback" not in errors + reason
     assert len(reason.splitlines()[-1:]) == 1
     assert not (tmp_path / "other.db").exists()
-    assert restored == (0, b"", WELL.format(3).replace("checked", "restored").replace(": all is well", ""))
+    assert restored == (0, b"", WELL.format(3).replace("checked", "restored").replace(": no faults", ""))
     assert dump_of(database_path) == before
 
 

@@ -116,7 +116,7 @@ def test_doctor_says_what_is_wrong_with_the_configuration(folder):
     code, output, errors = folder.run("doctor", REGISTRY_SERVER_WORKERS="many", **WRONG)
 
     found = facts(output)
-    assert (code, errors) == (1, "Error: 2 things need care.\n")
+    assert (code, errors) == (1, "Error: 2 problems found.\n")
     assert found["options"]["[database] connection"].endswith(
         f"wrong: {REASON}, or sqlite:////FOLDER/FILE for an absolute path"
     )

@@ -9,7 +9,7 @@ from flask import g, request
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 import auth
-from auth import ANONYMOUS, context_of_bearer, identify
+from auth import ANONYMOUS, context_of_token, identify
 from errors import Forbidden, Unauthorized
 from ui.labels import is_visible
 from ui.session_key import read_key
@@ -31,11 +31,11 @@ def identify_visitor(asked):
     """
     settings = asked.settings
     if settings.auth.flavor != "token" or SESSION_COOKIE not in asked.cookies:
-        return identify(asked.environ, settings.auth, auth.find_bearer)
-    bearer = auth.find_bearer_of_hash(token_hash(asked) or "")
-    if bearer is None:
+        return identify(asked.environ, settings.auth, auth.find_token)
+    identity = auth.find_token_of_hash(token_hash(asked) or "")
+    if identity is None:
         raise Unauthorized(OVER)
-    return context_of_bearer(bearer, settings.auth)
+    return context_of_token(identity, settings.auth)
 
 
 def identify_guest(asked):
@@ -72,7 +72,7 @@ def open_session(text):
 
     The cookie carries the token's hash, so that no page can leak the token.
     """
-    if auth.find_bearer(text) is None:
+    if auth.find_token(text) is None:
         return False
     send_cookie(SESSION_COOKIE, signer("session").dumps(auth.hash_token(text)), LONGEST_SESSION_SECONDS)
     send_cookie(VISITOR_COOKIE, secrets.token_urlsafe(16))

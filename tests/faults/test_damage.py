@@ -251,7 +251,7 @@ def test_no_command_ends_a_damaged_log_until_somebody_goes_on_without_the_rest(
 def test_a_log_left_by_a_kill_is_taken(killed, leave, run, with_index):
     leave(killed[0]["registry.db-wal"], with_index=with_index)
 
-    assert run("check") == (0, b"", "checked 30 images: all is well\n")
+    assert run("check") == (0, b"", "checked 30 images: no faults\n")
 
 
 @pytest.mark.parametrize("number", range(rounds(3, 200)))

@@ -1,11 +1,13 @@
 """Members of images: tenants that an image is shared with."""
 
+from marshmallow import EXCLUDE, Schema, ValidationError
 from peewee import BooleanField, CharField, CompositeKey, ForeignKeyField, IntegerField
 
 import history
 from auth import UNLIMITED
-from errors import Forbidden, NotFound, Unauthorized
+from errors import Forbidden, Invalid, NotFound, Unauthorized
 from models import Image, Table
+from schemas import flag, load, require_object, sentences, text
 from storage.documents import member_digest
 from storage.engine import database, reading, writing
 from storage.timestamps import current_time
@@ -13,6 +15,7 @@ from storage.timestamps import current_time
 # SQL as text serves imports, of millions of rows: Peewee's builder has no executemany.
 STORE = """INSERT INTO member (image_id, member, can_share, digest) VALUES (?, ?, ?, ?)
     ON CONFLICT (image_id, member) DO UPDATE SET can_share = excluded.can_share, digest = excluded.digest"""
+MEMBER = Schema.from_dict({"member_id": text(shortest=1, required=True), "can_share": flag()})(unknown=EXCLUDE)
 
 
 class Member(Table):
@@ -137,3 +140,35 @@ class Member(Table):
         """
         rows = [(pk, *share, member_digest(pk, *share)) for share in shares.items()]
         database.connection().executemany(STORE, rows)
+
+
+def parse_memberships(body):
+    """Return {member_id: can_share, or None if it is omitted}. Raises Invalid."""
+    if not isinstance(body.get("memberships"), list):
+        raise Invalid({"memberships": ["Must be a list of {member_id, can_share}."]})
+    memberships = {}
+    for number, entry in enumerate(body["memberships"]):
+        member = load_entry(entry, number)
+        if member["member_id"] in memberships:
+            raise Invalid({"memberships": [f"{number}.member_id: Must not be named twice."]})
+        memberships[member["member_id"]] = member.get("can_share")
+    return memberships
+
+
+def load_entry(entry, number):
+    """Load one object of a list. Raises Invalid that names its place in the list."""
+    if not isinstance(entry, dict):
+        raise Invalid({"memberships": [f"{number}: Must be an object {{{', '.join(MEMBER.fields)}}}."]})
+    try:
+        return MEMBER.load(entry)
+    except ValidationError as error:
+        raise Invalid({"memberships": list(sentences({str(number): error.messages}))}) from None
+
+
+def parse_member(member_id, body):
+    """Return (member_id, can_share or None) of a body, or of None without one.
+
+    Raises: Invalid.
+    """
+    entry = {} if body is None else require_object(body, "member")
+    return member_id, load(MEMBER, {**entry, "member_id": member_id}).get("can_share")

@@ -59,10 +59,7 @@ class Image(Table):
 
     @classmethod
     def find(cls, image_id, context):
-        """Return the row of an image as a dict.
-
-        Raises: NotFound, for a hidden image as for none.
-        """
+        """Return the row of an image as a dict. Raises: NotFound, also if hidden."""
         row = cls.read(f"id = :id AND {visible_to(context)}", {"id": image_id, "tenant": context.tenant})
         if row is None:
             raise NotFound("Image not found.")
@@ -129,9 +126,7 @@ class Image(Table):
 
     @classmethod
     def remove(cls, image_id, context, tags):
-        """Mark an image as deleted, and return its row.
-
-        One that is deleted already stays unchanged.
+        """Mark an image as deleted, and return its row; a deleted one stays unchanged.
 
         Raises NotFound, Unauthorized, Forbidden, PreconditionFailed.
         """
@@ -166,10 +161,7 @@ class Image(Table):
 
     @classmethod
     def history_of(cls, image_id, context):
-        """Return the history of an image to its owner and admins.
-
-        Raises: NotFound, Unauthorized, Forbidden.
-        """
+        """Return the history. Raises: NotFound, Unauthorized, Forbidden."""
         with reading():
             row = cls.find(image_id, context)
             context.require_owner(row["owner"])
@@ -248,11 +240,9 @@ class Record(NamedTuple):
 
     @classmethod
     def intact(cls, row):
-        """Read a record and verify its checksum.
+        """Read a record and verify its checksum, so that no write renews that of damage.
 
-        A write must not give damage a checksum that fits.
-
-        Raises DatabaseUnavailable.
+        Raises: DatabaseUnavailable.
         """
         record = cls.of(row)
         if not fits({name: row[name] for name in DERIVED}, documents_of, *record):
@@ -270,10 +260,7 @@ def new_record(values, now):
 
 
 def changed_row(row, columns):
-    """Return the next revision of a row.
-
-    Its updated_at moves with every change, and never backwards.
-    """
+    """Return the next revision of a row; its updated_at never moves backwards."""
     now = time_after(row["updated_at"])
     changed = row | columns | {"updated_at": now, "revision": row["revision"] + 1, "nonce": new_nonce()}
     return changed | {"deleted_at": now} if columns.get("deleted") else changed
@@ -290,10 +277,8 @@ def write_change(before, after, action, context, now=None):
 def write(before, after):
     """Store a Record with all that is derived from it, and return its row.
 
-    ``before`` is None for a new image.
-
     The only path by which a record is written: for the API, pages, ``import`` and ``check``. Writes the differences
-    from ``before``. Raises Conflict for a new image whose id is in use.
+    from ``before``, which is None for a new image. Raises Conflict for a new image whose id is in use.
     """
     row = after.row | documents_of(*after)
     if before is None:
@@ -328,10 +313,7 @@ def write_locations(pk, locations):
 
 
 def columns_of(values, visibility=SHARED):
-    """Return the values that are columns.
-
-    Is_public becomes a visibility unless the present one means the same.
-    """
+    """Return the values that are columns; is_public becomes a visibility."""
     columns = {name: value for name, value in values.items() if name in Image._meta.fields and name != "id"}
     if "is_public" in values and values["is_public"] != (visibility == PUBLIC):
         columns["visibility"] = PUBLIC if values["is_public"] else SHARED
@@ -343,10 +325,7 @@ def new_nonce():
 
 
 def etag(revision, nonce, is_whole):
-    """Return the opaque part of an ETag.
-
-    A record shown without its locations has another.
-    """
+    """Return the opaque part of an ETag, which differs without the locations."""
     return f"{revision}-{nonce}" if is_whole else f"{revision}-{nonce}-public"
 
 

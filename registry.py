@@ -19,7 +19,7 @@ import ui
 from config import Settings, read_settings
 from errors import Invalid, RegistryError, StartupError
 from listing import pages, parameters
-from members import Member
+from members import Member, parse_member, parse_memberships
 from models import Image
 from security import PURGE_HEADER
 from server import startup_checks
@@ -110,7 +110,7 @@ def list_members(image_id):
 def replace_members(image_id):
     """Replace the member list of an image."""
     Member.require_shareable(image_id, request.context)
-    memberships = schemas.parse_memberships(read_json())
+    memberships = parse_memberships(read_json())
     Member.replace_all(image_id, memberships, request.context)
     return no_content()
 
@@ -121,7 +121,7 @@ def put_member(image_id, member_id):
     Member.require_shareable(image_id, request.context)
     require_readable_path()
     body = read_json(is_required=False)
-    member_id, can_share = schemas.parse_member(member_id, body)
+    member_id, can_share = parse_member(member_id, body)
     Member.put(image_id, member_id, can_share, request.context)
     return no_content()
 

@@ -320,39 +320,6 @@ LOCATION = Schema.from_dict(
         "status": word(LOCATION_STATUSES, load_default="active"),
     }
 )(unknown=EXCLUDE)
-MEMBER = Schema.from_dict({"member_id": text(shortest=1, required=True), "can_share": flag()})(unknown=EXCLUDE)
-
-
-def parse_memberships(body):
-    """Return {member_id: can_share, or None if it is omitted}. Raises Invalid."""
-    if not isinstance(body.get("memberships"), list):
-        raise Invalid({"memberships": ["Must be a list of {member_id, can_share}."]})
-    memberships = {}
-    for number, entry in enumerate(body["memberships"]):
-        member = load_entry(MEMBER, entry, "memberships", number)
-        if member["member_id"] in memberships:
-            raise Invalid({"memberships": [f"{number}.member_id: Must not be named twice."]})
-        memberships[member["member_id"]] = member.get("can_share")
-    return memberships
-
-
-def load_entry(schema, entry, field, number):
-    """Load one object of a list. Raises Invalid that names its place in the list."""
-    if not isinstance(entry, dict):
-        raise Invalid({field: [f"{number}: Must be an object {{{', '.join(schema.fields)}}}."]})
-    try:
-        return schema.load(entry)
-    except ValidationError as error:
-        raise Invalid({field: list(sentences({str(number): error.messages}))}) from None
-
-
-def parse_member(member_id, body):
-    """Return (member_id, can_share or None) of a body, or of None without one.
-
-    Raises: Invalid.
-    """
-    entry = {} if body is None else require_object(body, "member")
-    return member_id, load(MEMBER, {**entry, "member_id": member_id}).get("can_share")
 
 
 def require_object(body, key):

@@ -121,10 +121,7 @@ class Application(Flask):
         return rv if isinstance(rv, BytesResponse) else super().make_response(rv)
 
     def ensure_sync(self, func):
-        """Return a view unchanged, since none is asynchronous.
-
-        Flask documents this override.
-        """
+        """Return a view unchanged: none is asynchronous (Flask documents the override)."""
         return func
 
     def identify(self, request):
@@ -161,10 +158,7 @@ def complete_response(response):
 
 
 def respond(content, headers=(), status=200, last_headers=(), content_type="application/json"):
-    """Return a response with a body of bytes.
-
-    ``last_headers`` come before the security headers.
-    """
+    """Return a response of bytes; ``last_headers`` precede the security headers."""
     described = [*headers, ("Content-Type", content_type), ("Content-Length", str(len(content)))]
     return BytesResponse(content, status, described, (*last_headers, *SAFE_HEADERS))
 
@@ -186,10 +180,7 @@ def has_body(request):
 
 
 def read_json(is_required=True):
-    """Return the request's JSON object, or None if it has no body and needs none.
-
-    Raises: UnsupportedMediaType, TooLarge, Invalid.
-    """
+    """Return the JSON object of the request, or None for an optional missing body."""
     if not (is_required or has_body(request)):
         return None
     require_json_type()
@@ -201,10 +192,7 @@ def read_json(is_required=True):
 
 
 def read_chunks(most):
-    """Yield the body in chunks, until ``most`` bytes of the request were read.
-
-    Raises: Invalid for an incomplete body; RequestTimeout at the worker's deadline.
-    """
+    """Yield the body in chunks, until ``most`` bytes of the request were read."""
     try:
         while request.bytes_read < most:
             chunk = request.stream.read(min(most - request.bytes_read, CHUNK_BYTES))
@@ -270,10 +258,7 @@ def parse_json(content):
 
 
 def is_deep(value):
-    """Return whether JSON is nested too deep.
-
-    The limit of Python's parser differs by version.
-    """
+    """Return whether JSON is nested too deep; Python's own limit differs by version."""
     level = [value]
     for _ in range(DEEPEST_NESTING):
         containers = [
@@ -301,12 +286,7 @@ def image_headers(image):
 
 
 def header_values(headers):
-    """Return headers with text values.
-
-    Null is empty, control characters become spaces.
-
-    Other characters are UTF-8, as Latin-1 text (PEP 3333).
-    """
+    """Return headers with text values: UTF-8 as Latin-1 (PEP 3333), null as ""."""
     headers = [(name, "" if value is None else str(value)) for name, value in headers]
     text = "".join([value for _, value in headers])
     if text.isascii() and text.isprintable():
@@ -321,10 +301,7 @@ def log_failure(error):
 
 
 def describe_request():
-    """Return request id, method and route for the log.
-
-    Paths have ids of images and tenants.
-    """
+    """Return request id, method and route (paths have ids) for the log."""
     method = request.method if request.method in METHODS else "other"
     return f"{request.request_id} {method} {route_of(request.url_rule and request.url_rule.rule)}"
 
@@ -348,10 +325,7 @@ def answer_registry_error(error):
 
 
 def answer_http_error(error):
-    """Return the problem document of an error that Flask raises.
-
-    Unknown paths and methods.
-    """
+    """Return the problem document of Flask's errors: unknown paths and methods."""
     if isinstance(error, MethodNotAllowed):
         # Counters and logs need the route, which the router found for another method.
         adapter = current_app.create_url_adapter(request)

@@ -210,7 +210,9 @@ def remedy(path, faults):
     if "newer version" in faults[0]:
         return "Run the newer version of the registry that wrote this file."
     if faults[0] == file_checks.EMPTY:
-        return "The file is empty: create its tables with a command such as list, or restore a backup (restore FILE --force)."
+        return (
+            "The file is empty: create its tables by a command such as list, or restore a backup: restore FILE --force."
+        )
     if "another application" in faults[0] or "not a SQLite" in faults[0]:
         return f"{path} is not a registry's database: set [database] connection to one that is."
     if "cannot be read" in faults[0] or "disk I/O" in faults[0]:

@@ -3,6 +3,7 @@
 import orjson
 from marshmallow import Schema, ValidationError
 
+import members
 import models
 import schemas
 import web
@@ -14,7 +15,7 @@ from storage.fields import PUBLIC, VISIBILITIES
 def parse_members(value):
     """Return {member_id: can_share}."""
     try:
-        memberships = schemas.parse_memberships({"memberships": value})
+        memberships = members.parse_memberships({"memberships": value})
     except Invalid as error:
         raise ValidationError(error.errors["memberships"]) from None
     return {member_id: bool(can_share) for member_id, can_share in memberships.items()}

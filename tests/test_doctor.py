@@ -142,7 +142,7 @@ def test_on_a_terminal_it_has_heads_and_says_that_all_is_well(folder, database):
 @pytest.mark.parametrize(
     ("make", "advice"),
     [
-        (lambda path: path.touch(), "create its tables with a command such as list"),
+        (lambda path: path.touch(), "create its tables by a command such as list"),
         (lambda path: path.mkdir(), "mine.db is not a file: set [database] connection to a file."),
     ],
     ids=["empty", "folder"],

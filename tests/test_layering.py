@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "auth": ("errors", "storage"),
     "security": ("errors", "auth"),
     "models": ("errors", "storage", "history", "auth"),
-    "members": ("errors", "storage", "history", "auth", "models"),
+    "members": ("errors", "schemas", "storage", "history", "auth", "models"),
     "web": ("errors", "schemas", "storage", "auth", "security"),
     "listing": ("errors", "schemas", "storage", "models"),
     "migrations": ("errors", "storage"),
@@ -58,7 +58,7 @@ ROUTES = [
     ("post", "/images/<id>/undelete"),
     ("get", "/images/<id>/history"),
 ]
-LONGEST_MODULE, LONGEST_FUNCTION, LONGEST_ROUTE = 450, 29, 15
+LONGEST_MODULE, LONGEST_FUNCTION, LONGEST_ROUTE = 350, 29, 15
 
 
 def modules_of(name):

@@ -6,9 +6,9 @@ from flask import g, request
 from werkzeug.datastructures import ETags
 
 from errors import Conflict, Invalid, NotFound, PreconditionFailed, RegistryError, TooLarge
-from members import Member
+from members import Member, parse_member
 from models import GONE, Image
-from schemas import CREATE_STATUSES, UPDATE_STATUSES, parse_member
+from schemas import CREATE_STATUSES, UPDATE_STATUSES
 from storage.fields import WRITABLE_FIELDS
 from ui import conflicts, forms, sessions
 from ui.forms import first, read_fields, read_form

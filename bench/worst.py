@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import orjson
 
-from auth import REPEATED
+from auth import DUPLICATE_HEADERS
 from bench.draws import ADMIN, ANONYMOUS, Draws, Question, Source
 from config import read_settings
 from listing import sqlite_planner
@@ -63,7 +63,7 @@ class Registry:
         variables |= {"AUTH_FLAVOR": "trusted-auth", "AUTH_ALLOW_ANONYMOUS_ACCESS": "true"}
         settings = read_settings({f"REGISTRY_{name}": value for name, value in variables.items()})
         self.client = create_app(settings).test_client()
-        self.client.environ_base[REPEATED] = frozenset()  # it sends each header once
+        self.client.environ_base[DUPLICATE_HEADERS] = frozenset()  # it sends each header once
         engine.database.connection().execute("PRAGMA query_only = 1")
 
     def ask(self, question):

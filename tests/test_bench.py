@@ -184,7 +184,7 @@ def test_without_wrk_it_says_how_to_get_it(folder, tmp_path):
 def test_the_floor_has_the_settings_of_ours(tmp_path):
     text = servers.write_settings(tmp_path).read_text()
 
-    assert {"workers = 2", "threads = 4", "worker_class = 'worker.RegistryWorker'", "keepalive = 15"} <= set(
+    assert {"workers = 2", "threads = 4", "worker_class = 'server.worker.RegistryWorker'", "keepalive = 15"} <= set(
         text.splitlines()
     )
     assert "bind" not in text

@@ -106,10 +106,10 @@ def test_without_a_token_or_with_a_wrong_one_it_says_where_to_give_it(folder, to
 
 
 def test_a_token_that_can_be_no_header_is_refused_unseen(folder):
-    code, _, errors = folder.run("list", "--url", "http://127.0.0.1:1", "--token", "tok\nen ü")
+    code, _, errors = folder.run("list", "--url", "http://127.0.0.1:1", "--token", "s3cr\net ü")
 
     assert code == 2
-    assert "tok" not in errors.partition("Error: ")[2].replace("--token", "").replace("no token", "")
+    assert "s3cr" not in errors
 
 
 def test_a_list_of_a_server_goes_on_over_its_pages(folder, start_server):

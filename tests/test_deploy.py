@@ -277,7 +277,7 @@ def test_the_container_s_command_serves_whoever_has_a_token_and_is_healthy(conta
     assert listed == b'{"images":[]}'
     sick = subprocess.run(probe, check=False, cwd=folder, env=variables, capture_output=True, text=True, timeout=30)
     assert sick.returncode == 1
-    assert sick.stderr.startswith("registry: the server does not answer: ")
+    assert sick.stderr.startswith("registry: the server does not respond: ")
 
 
 @pytest.mark.parametrize("has_certificate", [False, True])

@@ -42,7 +42,7 @@ def test_a_registry_that_is_well(folder, database):
     assert found["version"]["Python"] == platform.python_version()
     assert found["version"]["SQLite"] == sqlite3.sqlite_version
     assert found["images"] == {"active": "1", "queued": "1"}
-    assert found["database"]["health"] == "well"
+    assert found["database"]["health"] == "ok"
     assert found["database"]["file"] == str(database)
     assert all(text.split()[1] == "ms" for text in found["speed"].values())
     assert {"a sync of the disk", "the write lock", "a page of the list"} <= set(found["speed"])

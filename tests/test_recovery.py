@@ -642,7 +642,7 @@ def test_a_duration_that_is_none_is_refused(run, duration):
     code, _, errors = run("purge", "--older-than", duration)
 
     assert code == 2
-    assert "Must be a number and one of m, h, d, w: 30d, 12h, 2w." in errors
+    assert "is not a duration; write a number and" in errors
 
 
 @pytest.mark.parametrize("command", [("check",), ("backup", "copy.db"), ("purge", "--older-than", "0m", "--yes")])

@@ -164,8 +164,8 @@ SAID = {
         2,
         "--visibility, --public and --private contradict each other; give one",
     ),
-    "no url": (["list", "--url", ""], 2, "--url must be like"),
-    "interval": (["scan", ".", "--interval", "5"], 2, "--interval is for --watch"),
+    "no url": (["list", "--url", ""], 2, "--url must be an HTTP URL such as"),
+    "interval": (["scan", ".", "--interval", "5"], 2, "--interval works only together with --watch"),
     "nobody": (["share", "one", ".."], 2, "is not a valid tenant"),
     "not shared": (["unshare", "one", "acme"], 3, "one is not shared with acme."),
     "deleted": (["update", "one", "--status", "deleted"], 2, "is not one of"),
@@ -213,7 +213,7 @@ def test_an_import_names_the_file_and_knows_an_array(images):
 
     assert code == 1
     assert errors.startswith("Error: list.json: line 1: record: ")
-    assert "export writes a record a line" in errors
+    assert "use export, which writes a record" in errors
 
 
 def test_a_database_that_cannot_be_written_is_told_with_what_to_do(images):

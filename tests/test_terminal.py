@@ -326,7 +326,7 @@ def refuse_overlay(path):
             ("--disk-format", "raw"),
             "has the format qcow2, not raw",
         ),
-        (lambda path: (path / "file").write_text("notes"), (), "has no known image format; --disk-format says which"),
+        (lambda path: (path / "file").write_text("notes"), (), "has no known image format; give --disk-format"),
         (lambda path: (path / "file").symlink_to("/dev/zero"), ("--disk-format", "raw"), "is not a regular file"),
     ],
     ids=["overlay", "another", "none", "device"],

@@ -85,6 +85,7 @@ def browser():
 SHOWN = "return document.querySelector('rapi-doc')?.shadowRoot?.textContent ?? ''"
 
 
+@pytest.mark.exhaustive
 def test_a_browser_shows_every_operation_and_complains_of_nothing(browser, server):
     from selenium.webdriver.support.ui import WebDriverWait
 
@@ -109,6 +110,7 @@ return request?.textContent ?? '';
 """
 
 
+@pytest.mark.exhaustive
 def test_a_reader_of_the_page_can_try_an_operation_on_this_very_server(browser, server):
     from selenium.webdriver.support.ui import WebDriverWait
 

@@ -217,6 +217,7 @@ def test_an_identity_that_cannot_be_read_is_401_also_where_anonymous_access_is_a
 # Over a real server
 
 
+@pytest.mark.exhaustive
 def test_a_real_server_takes_identity_from_these_headers_alone(start_server):
     server = start_server(**TRUSTED)
     body = {"image": {**IMAGE, "owner": "chosen"}}
@@ -267,6 +268,7 @@ def test_from_elsewhere_identity_headers_make_nobody_of_who_may_be_anonymous(ope
     assert open_to_all.post("/images", json={"image": IMAGE}, **elsewhere).status_code == 401
 
 
+@pytest.mark.exhaustive
 def test_a_real_server_refuses_an_identity_header_sent_twice_and_drops_names_with_underscores(start_server):
     server = start_server(**TRUSTED)
     lines = [f"{name}: {value}" for name, value in CONFIRMED.items()]
@@ -280,6 +282,7 @@ def test_a_real_server_refuses_an_identity_header_sent_twice_and_drops_names_wit
     assert answer_to(server, lines[0], "X-Roles: member", "X_Roles: admin") == 200
 
 
+@pytest.mark.exhaustive
 def test_a_role_under_a_name_with_underscores_makes_no_admin(start_server):
     server = start_server(**TRUSTED)
     underscored = {**CONFIRMED, "X_Roles": "admin", "X_Tenant_Id": "other"}

@@ -106,6 +106,7 @@ def test_a_wrong_answer_does_not_pass(images, ask, alter):
         answers.check(images, question, (status, headers, json.dumps(answer).encode()))
 
 
+@pytest.mark.exhaustive
 @needs_wrk
 def test_a_server_that_answers_wrongly_is_not_timed(folder, tmp_path, start_server, database_path):
     shutil.copy(folder / f"catalogue-{SIZE}.ndjson", tmp_path)
@@ -145,6 +146,7 @@ def test_it_measures_what_it_should(folder):
     assert processes_of(folder) == []
 
 
+@pytest.mark.exhaustive
 @needs_wrk
 def test_no_process_is_left_when_it_is_ended(folder):
     process = bench(folder, "--kinds-only", "--seconds", "30")
@@ -173,6 +175,7 @@ def processes_of(folder):
     return found
 
 
+@pytest.mark.exhaustive
 def test_without_wrk_it_says_how_to_get_it(folder, tmp_path):
     process = bench(folder, PATH=str(tmp_path))
 
@@ -221,6 +224,7 @@ def find_worst(folder):
     return run
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("most", "verdict"), [("60000", (0, "met")), ("0", (1, "NOT MET"))])
 def test_the_worst_questions_are_shown_and_held_against_the_bound(find_worst, most, verdict):
     status, output = find_worst("--most", most)
@@ -232,6 +236,7 @@ def test_the_worst_questions_are_shown_and_held_against_the_bound(find_worst, mo
     assert output.count("    SCAN page\n") == 3
 
 
+@pytest.mark.exhaustive
 def test_looking_for_the_worst_question_leaves_the_database_as_it_was(find_worst, folder):
     before = (folder / f"registry-{SIZE}.db").read_bytes()
 

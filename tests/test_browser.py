@@ -267,6 +267,7 @@ def test_a_page_whose_name_now_leads_to_the_registry_is_refused_all(rebind, flav
     assert members(server, image) == []
 
 
+@pytest.mark.exhaustive
 def test_with_flavor_token_that_page_has_none_and_is_refused_all(rebind, serve):
     report, server, image = rebind(API, identity("admin"), auth__flavor="token")
     server.stop()
@@ -275,6 +276,7 @@ def test_with_flavor_token_that_page_has_none_and_is_refused_all(rebind, serve):
     assert images(serve()) == [image]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("flavor", ["none", "trusted-auth"])
 @pytest.mark.parametrize("options", [{"server__trusted_hosts": "evil.example"}, {"without": "without_host"}], ids=str)
 def test_without_the_rule_of_hosts_that_page_does_all_of_it(rebind, flavor, options):
@@ -284,6 +286,7 @@ def test_without_the_rule_of_hosts_that_page_does_all_of_it(rebind, flavor, opti
     assert names(server) == {"stolen"}
 
 
+@pytest.mark.exhaustive
 def test_the_tricks_show_what_they_can_read_and_do_where_they_can(rebind):
     report, server, _ = rebind(TRICKS, without="without_host without_safe_headers")
 
@@ -295,6 +298,7 @@ def test_the_tricks_show_what_they_can_read_and_do_where_they_can(rebind):
 # Pages of another port
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("page", "name"),
     [
@@ -311,6 +315,7 @@ def test_a_page_of_another_port_may_ask_for_nothing_and_its_tricks_change_nothin
     assert members(server, image) == []
 
 
+@pytest.mark.exhaustive
 def test_the_same_page_does_all_of_it_where_its_origin_is_allowed(attack, site):
     report, server, _ = attack(API, server__allowed_origins=f"http://localhost:{site.port}")
 
@@ -323,6 +328,7 @@ def test_the_same_page_does_all_of_it_where_its_origin_is_allowed(attack, site):
 CONTENT_TYPES, SITE, ORIGIN = "without_content_types", "without_sec_fetch_site", "without_origin"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("name", "without", "done"),
     [
@@ -341,6 +347,7 @@ def test_each_rule_of_writes_alone_refuses_what_is_done_without_any(attack, name
     assert set(report.values()) == {"blocked", "unseen"}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.browser
 @pytest.mark.parametrize(("without", "done"), [((), set()), ((SITE,), SENT_UNASKED - {"text form"})])
 def test_a_page_of_the_same_name_over_tls_is_refused_by_its_site_alone(serve, certificate, without, done):

@@ -73,6 +73,7 @@ def records_of(client):
     return client.get(query).json["images"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["images.ndjson", "images.ndjson.gz", "images.zst"])
 def test_an_export_of_an_import_is_the_same_byte_for_byte(run, catalogue, exported, tmp_path, name):
     path, second = tmp_path / name, tmp_path / "second.db"
@@ -192,6 +193,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("line", "reason"), REFUSED.values(), ids=REFUSED)
 def test_a_refused_line_is_told_in_one_line_and_nothing_is_imported(run, exported, line, reason):
     good = lines({**RECORD, "id": ID.format(1)})
@@ -276,6 +278,7 @@ def test_the_vocabularies_are_those_of_the_configuration(load, exported):
     assert (record["status"], record["disk_format"], record["container_format"]) == ("active", "ploop", None)
 
 
+@pytest.mark.exhaustive
 def test_an_export_while_a_server_writes_is_one_snapshot(start_server, run):
     server = start_server()
     image = server.request("POST", "/images", {"image": {**IMAGE, "properties": {"n": "0"}}})[2]["image"]
@@ -301,6 +304,7 @@ def test_an_export_while_a_server_writes_is_one_snapshot(start_server, run):
         assert [record["name"] for record in others] == [str(number + 1) for number in range(len(others))]
 
 
+@pytest.mark.exhaustive
 def test_what_is_written_during_an_export_is_not_in_it(load, make_image, database_path):
     load(*MORE_THAN_A_PIPE_HOLDS)
 
@@ -321,6 +325,7 @@ def exporting(database_path):
         yield process
 
 
+@pytest.mark.exhaustive
 def test_a_reader_that_has_read_enough_ends_an_export_quietly(load, database_path):
     load(*MORE_THAN_A_PIPE_HOLDS)
 
@@ -386,6 +391,7 @@ def test_a_locked_database_is_told_in_one_line(run, client):
     assert "locked" in errors
 
 
+@pytest.mark.exhaustive
 def test_a_terminal_sees_how_far_it_is(tmp_path, database_path):
     path = tmp_path / "images.ndjson"
     path.write_bytes(b"".join(lines({**IMAGE, "name": str(number)}) for number in range(4100)))

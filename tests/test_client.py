@@ -58,6 +58,7 @@ def answering():
         server.server_close()
 
 
+@pytest.mark.exhaustive
 def test_the_same_commands_work_on_a_server_as_its_tenant(folder, token_server):
     server, create_token = token_server
     there = {"REGISTRY_URL": server.url, "REGISTRY_TOKEN": create_token("--tenant", "acme", "--role", "member")}
@@ -82,6 +83,7 @@ def test_the_same_commands_work_on_a_server_as_its_tenant(folder, token_server):
     assert list(folder.path.glob("mine.db*")) == []  # nothing was done here
 
 
+@pytest.mark.exhaustive
 def test_the_url_and_token_of_the_command_line_win_over_the_environment(folder, token_server):
     server, create_token = token_server
     token = create_token("--role", "admin")
@@ -93,6 +95,7 @@ def test_the_url_and_token_of_the_command_line_win_over_the_environment(folder, 
     assert (code, errors) == (0, "")
 
 
+@pytest.mark.exhaustive
 def test_without_a_token_or_with_a_wrong_one_it_says_where_to_give_it(folder, token_server):
     server, _ = token_server
     secret = "registry_" + "s" * 43
@@ -122,6 +125,7 @@ def test_a_list_of_a_server_goes_on_over_its_pages(folder, start_server):
     assert folder.get("show", "n3", "--url", server.url, "-q").strip()
 
 
+@pytest.mark.exhaustive
 def test_a_server_with_a_certificate_is_trusted_only_where_that_is_known(folder, start_tls_server, certificate):
     url = start_tls_server
 
@@ -203,6 +207,7 @@ ANSWERS = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("status", "body", "code", "words"), ANSWERS.values(), ids=ANSWERS)
 def test_what_answers_oddly_is_told_in_one_line(folder, answering, status, body, code, words):
     url, _ = answering(status, body, [("Location", "http://127.0.0.1:1/")] if status == 302 else [])
@@ -214,6 +219,7 @@ def test_what_answers_oddly_is_told_in_one_line(folder, answering, status, body,
     assert errors.count("\n") == 1
 
 
+@pytest.mark.exhaustive
 def test_the_token_goes_to_no_other_server_than_the_one_that_was_named(folder, answering):
     other, heard_there = answering(200, b'{"images": []}')
     url, heard = answering(200, b'{"images": []}', [("Link", f'<{other}/images>; rel="next"')])
@@ -225,6 +231,7 @@ def test_the_token_goes_to_no_other_server_than_the_one_that_was_named(folder, a
     assert heard[0][1]["Authorization"] == "Bearer secret"
 
 
+@pytest.mark.exhaustive
 def test_a_server_on_this_machine_is_not_asked_through_a_proxy(folder, answering):
     url, heard = answering(200, b'{"images": []}')
 
@@ -240,6 +247,7 @@ def test_the_local_database_is_an_admins_whatever_flavor_a_server_has(folder):
     assert folder.get("list", **options).split("\t")[7] == "acme"
 
 
+@pytest.mark.exhaustive
 def test_two_who_write_at_once_both_succeed(folder):
     folder.get("create", "first", "--disk-format", "raw")
     codes = []

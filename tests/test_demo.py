@@ -36,6 +36,7 @@ def test_thirty_images_are_put_in_once(folder):
     assert not (folder.path / "mine.db").exists()
 
 
+@pytest.mark.exhaustive
 def test_a_registry_that_has_images_is_left_alone_unless_forced(folder):
     folder.get("create", "mine", "--disk-format", "raw", "--status", "killed")
 
@@ -62,6 +63,7 @@ def demo(folder, *arguments, **variables):
                 os.killpg(process.pid, signal.SIGTERM)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_it_serves_the_images_until_it_is_stopped(folder, ending):
     port = free_port()
@@ -79,6 +81,7 @@ def test_it_serves_the_images_until_it_is_stopped(folder, ending):
     assert folder.run("list", "--url", f"http://127.0.0.1:{port}")[0] == 5
 
 
+@pytest.mark.exhaustive
 def test_it_opens_the_page_in_a_browser_where_there_is_a_screen(folder):
     browser, opened = folder.path / "browser", folder.path / "opened"
     browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')

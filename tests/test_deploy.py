@@ -86,6 +86,7 @@ def test_the_units_set_options_that_exist_and_listen_where_the_default_does():
     assert dict(socket_unit)["ListenStream"] == "127.0.0.1:9191"
 
 
+@pytest.mark.exhaustive
 def test_the_commands_of_a_service_are_on_its_database(tmp_path, database_path):
     """Both read the one file that both name, and no other place has an option."""
     installed = {"/opt/registry": str(ROOT), "/etc/registry": str(tmp_path), "/var/lib/registry": str(tmp_path)}
@@ -151,6 +152,7 @@ def answer_of(port, path, seconds=30):
         time.sleep(0.05)  # polling, with a deadline
 
 
+@pytest.mark.exhaustive
 @needs("systemd-socket-activate")
 def test_a_connection_starts_it_and_systemd_is_told_that_it_is_ready(activated, tmp_path):
     port = free_port()
@@ -255,6 +257,7 @@ def test_no_database_key_or_environment_comes_into_the_container(container):
     assert not {".git", ".venv", "tests", "bench"} & found
 
 
+@pytest.mark.exhaustive
 def test_the_container_s_command_serves_whoever_has_a_token_and_is_healthy(container):
     folder, variables, port = container
     process = subprocess.Popen(json.loads(last("CMD")), cwd=folder, env=variables, stderr=subprocess.DEVNULL)
@@ -280,6 +283,7 @@ def test_the_container_s_command_serves_whoever_has_a_token_and_is_healthy(conta
     assert sick.stderr.startswith("registry: the server does not respond: ")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("has_certificate", [False, True])
 def test_a_container_lives_while_another_writes_for_minutes_and_whether_it_speaks_tls(
     start_server, database_path, certificate, has_certificate

@@ -98,6 +98,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("damage", "words", "advice"), BROKEN.values(), ids=BROKEN)
 def test_what_is_broken_is_said_with_what_to_do(folder, database, damage, words, advice):
     damage(database)
@@ -128,6 +129,7 @@ def test_images_that_never_became_active_are_counted(folder, database):
     assert facts(folder.get("doctor"))["images"]["stuck"] == "1 queued or saving for more than a day"
 
 
+@pytest.mark.exhaustive
 def test_on_a_terminal_it_has_heads_and_says_that_all_is_well(folder, database):
     code, shown = folder.shown("doctor", columns=120)
 

@@ -213,6 +213,7 @@ def test_who_polls_for_changes_since_the_last_one_misses_none(server):
     assert seen == registered
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "fields",
     [
@@ -229,6 +230,7 @@ def test_as_many_entries_as_a_body_holds_are_kept(client, make_image, fields):
     assert len(shown["properties"]) + len(shown["location_data"]) == 60_000
 
 
+@pytest.mark.exhaustive
 def test_as_many_members_as_a_body_holds_are_kept(client, make_image):
     members = f"/images/{make_image()['id']}/members"
     memberships = [{"member_id": f"{number:05}"} for number in range(40_000)]

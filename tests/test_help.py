@@ -64,6 +64,7 @@ def programs(tmp_path_factory):
     return os.pathsep.join([str(path), str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.sampled
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @pytest.mark.parametrize("words", ["", *EVERY])

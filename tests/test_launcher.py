@@ -49,6 +49,7 @@ def test_from_any_folder_it_works_on_the_database_of_the_projects_folder(elsewhe
     assert {path.name for path in elsewhere.path.iterdir()} == {*TRAPS, "link"}
 
 
+@pytest.mark.exhaustive
 def test_paths_that_are_given_mean_the_folder_where_somebody_is(elsewhere):
     elsewhere.get("create", "x", "--disk-format", "raw", REGISTRY_DATABASE_CONNECTION="sqlite:///here.db")
     (elsewhere.path / "own.ini").write_text("[database]\nconnection = sqlite:///own.db\n")
@@ -123,6 +124,7 @@ def test_names_of_images_are_completed(with_images, shell, expected):
     assert sorted(line.split("\t")[0] for line in offered.splitlines()) == expected.split()
 
 
+@pytest.mark.exhaustive
 def test_commands_options_and_their_values_are_completed(with_images):
     assert "plain,undelete" in completed(with_images, ["und"]).splitlines()
     assert "plain,--changes-since" in completed(with_images, ["list", "--ch"]).splitlines()
@@ -169,6 +171,7 @@ def test_completion_is_silent_where_nothing_can_be_asked(folder):
     assert completed(folder, ["show", "deb"], **variables).strip() == ""
 
 
+@pytest.mark.exhaustive
 def test_bash_completes_by_the_script_that_the_command_gives(with_images):
     if shutil.which("bash") is None:
         pytest.skip("there is no bash")

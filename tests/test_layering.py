@@ -274,12 +274,14 @@ def import_in(tmp_path):
     return watch
 
 
+@pytest.mark.exhaustive
 def test_importing_opens_no_file_and_no_database_and_reads_no_environment(import_in):
     modules = [name_of(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in PATHS]
 
     assert import_in(*modules) == {module: [] for module in modules}
 
 
+@pytest.mark.exhaustive
 def test_the_watch_sees_what_a_module_should_not_do(import_in, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bad")
     lines = ["import os, sqlite3", "os.environ.get('REGISTRY_CONFIG')", "open(os.devnull).close()", "list(os.environ)"]

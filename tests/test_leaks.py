@@ -81,6 +81,7 @@ def lists_seen(client):
     return [seen(client, "GET", f"{path}?{query}") for path in LISTS for query in QUERIES]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", HIDDEN_FROM)
 def test_a_hidden_image_is_answered_to_the_byte_as_an_unknown_id(client_as, make_image, kind):
     hidden = make_image(**fields_of(kind))["id"]
@@ -90,6 +91,7 @@ def test_a_hidden_image_is_answered_to_the_byte_as_an_unknown_id(client_as, make
         require_hidden_as_none(client_as(caller), hidden, expected)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", HIDDEN_FROM)
 def test_lists_with_a_hidden_image_are_to_the_byte_those_without(client_as, make_image, kind):
     for name in ("first", "second", "third"):
@@ -112,6 +114,7 @@ def test_whether_a_hidden_image_has_a_member_does_not_show(client_as, make_image
     assert response.json["detail"] == client_as("stranger").get(f"/images/{uuid.uuid4()}").json["detail"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_method_that_a_path_does_not_take_is_405_for_everybody_whatever_the_image(client_as, make_image, kind):
     image_id, unknown = make_image(**fields_of(kind))["id"], str(uuid.uuid4())

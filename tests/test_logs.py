@@ -100,6 +100,7 @@ def requests_of(log):
     return sorted(found, key=lambda line: line["time"])
 
 
+@pytest.mark.exhaustive
 def test_a_request_is_one_json_line_with_what_an_operator_asks_for(log_of):
     def work(server):
         assert server.ask("/images?name=debian", X_Openstack_Request_Id="req-mine", **as_headers("acme")) == 200
@@ -125,6 +126,7 @@ def as_headers(caller):
     return {name.replace("-", "_"): value for name, value in identity(caller).items()}
 
 
+@pytest.mark.exhaustive
 def test_every_line_is_json_those_of_the_server_too_and_says_who_booted(log_of):
     lines = [json.loads(line) for line in log_of(lambda server: None).splitlines()]
 
@@ -135,6 +137,7 @@ def test_every_line_is_json_those_of_the_server_too_and_says_who_booted(log_of):
     assert sum(message.startswith("Booting worker") for message in messages) == 2
 
 
+@pytest.mark.exhaustive
 def test_no_line_has_a_token_a_location_a_body_a_query_or_an_id(log_of):
     image = {**IMAGE, "name": f"{SECRET}-name", "location": f"http://user:{SECRET}@host/image"}
     body = json.dumps({"image": image}).encode()
@@ -154,6 +157,7 @@ def test_no_line_has_a_token_a_location_a_body_a_query_or_an_id(log_of):
     assert SECRET not in log
 
 
+@pytest.mark.exhaustive
 def test_what_is_logged_of_a_failure_has_the_route_for_the_path(log_of, database_path):
     def work(server):
         asked = as_headers("admin")
@@ -181,6 +185,7 @@ def test_what_is_logged_of_a_failure_has_the_route_for_the_path(log_of, database
     assert ID not in log
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "content",
     [
@@ -203,6 +208,7 @@ def test_what_cannot_be_read_as_a_request_is_logged_without_what_it_says(log_of,
     assert SECRET not in log
 
 
+@pytest.mark.exhaustive
 def test_what_a_client_sends_makes_no_second_line(log_of):
     forged = 'a" ☃ {"message":"request"}'
 
@@ -216,6 +222,7 @@ def test_what_a_client_sends_makes_no_second_line(log_of):
     assert re.fullmatch(r"req-[0-9a-f-]{36}", second["request_id"])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("options", "statuses"),
     [
@@ -239,6 +246,7 @@ def test_lines_can_be_had_for_failures_alone_or_not_at_all(log_of, database_path
     assert any(line["message"].startswith("Starting gunicorn") for line in lines) != is_quiet
 
 
+@pytest.mark.exhaustive
 def test_a_terminal_has_lines_for_people(start):
     terminal, errors = pty.openpty()
     server = start(errors)
@@ -262,6 +270,7 @@ def read_until(terminal, wanted, seconds=30):
     return text
 
 
+@pytest.mark.exhaustive
 def test_a_log_that_cannot_be_written_is_no_reason_not_to_answer(start):
     with Path("/dev/full").open("wb") as full:
         server = start(full)
@@ -275,6 +284,7 @@ def test_a_log_that_cannot_be_written_is_no_reason_not_to_answer(start):
             assert b"registry_worker_starts_total 2.0\n" in answer.read()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-"])
 def test_without_standard_error_requests_are_answered_and_counted_all_the_same(database_path, closed):
     command = ["sh", "-c", f'exec "$@" {closed}', "sh", *GUNICORN]

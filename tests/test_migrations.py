@@ -171,6 +171,7 @@ def test_preparing_twice_changes_nothing(database_path):
     assert rows_of(database_path, "PRAGMA schema_version") == version
 
 
+@pytest.mark.exhaustive
 def test_eight_processes_that_open_a_new_database_at_once_all_succeed(tmp_path, preparers):
     paths = [tmp_path / f"{number}.db" for number in range(24)]
 
@@ -185,6 +186,7 @@ def test_eight_processes_that_open_a_new_database_at_once_all_succeed(tmp_path, 
     assert histories == [[(name,) for name in SCRIPTS]] * len(paths)
 
 
+@pytest.mark.exhaustive
 def test_who_finds_a_new_file_being_written_waits_for_it(database_path, preparers):
     process = preparers[0]
 
@@ -199,6 +201,7 @@ def test_who_finds_a_new_file_being_written_waits_for_it(database_path, preparer
     assert process.stdout.readline() == "done\n"
 
 
+@pytest.mark.exhaustive
 def test_two_servers_started_at_once_on_a_new_file_both_serve(database_path):
     servers = [Server(database_path), Server(database_path)]
 
@@ -360,6 +363,7 @@ def test_the_fence_names_the_newest_script():
     assert SCRIPTS[-1] == schema_guard.SCHEMA
 
 
+@pytest.mark.exhaustive
 def test_a_server_that_meets_another_schema_answers_503_and_writes_nothing(start_server, database_path, other_version):
     server = start_server(server__workers=1, server__threads=1)
     body = {"image": {"status": "active", "disk_format": "raw", "container_format": "bare"}}

@@ -370,6 +370,7 @@ def count_headers(records, question):
     return (("X-Total-Count", str(count)),)
 
 
+@pytest.mark.exhaustive
 @searching
 @given(cases, st.sampled_from(CHOICES), st.sampled_from((0, 0, 1, 3, 14)))
 def test_small_catalogues_are_listed_as_the_model_lists_them(registry, monkeypatch, case, choice, unindexed):
@@ -385,6 +386,7 @@ def large_registry(registry):
     return registry.hold(large_catalogue()).forget_newest(200)
 
 
+@pytest.mark.exhaustive
 @searching
 @given(large_questions, st.sampled_from(CHOICES))
 def test_ten_thousand_images_are_listed_as_the_model_lists_them(large_registry, monkeypatch, question, choice):
@@ -395,6 +397,7 @@ def test_ten_thousand_images_are_listed_as_the_model_lists_them(large_registry, 
     assert found == expected_pages(large_catalogue(), question, MOST_PAGES)
 
 
+@pytest.mark.exhaustive
 def test_a_walk_through_ten_thousand_images_ends_where_the_model_ends(large_registry):
     questions = [
         Question("/images", {"sort_key": sort_key, "sort_dir": sort_dir, "limit": "997"}, caller)

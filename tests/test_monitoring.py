@@ -253,6 +253,7 @@ def test_the_counts_of_all_workers_are_what_was_sent_whoever_is_asked_and_whoeve
     assert sample_of(seen_by_the_new_one, "registry_worker_starts_total") == 3
 
 
+@pytest.mark.exhaustive
 def test_a_reload_keeps_the_counts_and_says_how_many_workers_are_alive(start_server):
     server = start_server()
     worker_pids(server)
@@ -268,6 +269,7 @@ def test_a_reload_keeps_the_counts_and_says_how_many_workers_are_alive(start_ser
     assert sample_of(text, "registry_worker_starts_total") == 4
 
 
+@pytest.mark.exhaustive
 def test_scrapes_under_load_never_fall_and_end_where_the_load_does(start_server):
     server = start_server()
     worker_pids(server)
@@ -304,6 +306,7 @@ def test_labels_are_few_whatever_is_asked(server):
     assert not re.search(r"nowhere|ODD|tenant-", text)
 
 
+@pytest.mark.exhaustive
 def test_a_writer_that_waits_for_another_is_counted_with_its_time(start_server, database_path):
     server = start_server()
     with closing(sqlite3.connect(database_path, isolation_level=None)) as locker, ThreadPoolExecutor() as pool:

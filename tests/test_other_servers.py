@@ -81,6 +81,7 @@ def own_address():
         return probe.getsockname()[0]
 
 
+@pytest.mark.exhaustive
 @every_starter
 def test_a_server_that_cannot_tell_which_headers_come_twice_takes_no_identity(serve, starter):
     with serve(starter, auth__flavor="trusted-auth", auth__allow_anonymous_access="true") as port:
@@ -103,6 +104,7 @@ def test_the_refusal_says_what_is_missing(make_client):
     assert "gunicorn.conf.py" in answer.json["detail"]
 
 
+@pytest.mark.exhaustive
 @every_starter
 def test_flavor_none_answers_this_machine_alone_however_it_was_bound(serve, starter, own_address):
     with serve(starter, host="0.0.0.0", server__trusted_hosts=own_address) as port:

@@ -175,6 +175,7 @@ def test_api_limit_max_caps_the_default_limit_too(make_client):
     assert pages == [["e", "d", "c"], ["b", "a"]]
 
 
+@pytest.mark.exhaustive
 def test_a_list_holds_up_to_a_thousand_images_by_default(client, make_image):
     with models.database.atomic():  # one commit for all
         for number in range(1001):

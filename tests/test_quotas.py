@@ -134,6 +134,7 @@ def test_with_flavor_none_everybody_is_an_admin_and_has_no_quota(make_client):
     assert answers == [200] * 3
 
 
+@pytest.mark.exhaustive
 def test_tenants_who_race_over_both_workers_do_not_pass_their_quota(start_server):
     server = start_server(auth__flavor="trusted-auth", api__user_image_quota=5)
     start, statuses = threading.Barrier(8), []
@@ -188,6 +189,7 @@ def test_schemes_can_be_allowed(make_clients):
     assert create(owner, location="https://a").status_code == 400
 
 
+@pytest.mark.exhaustive
 def test_locations_stand_in_no_log(start_server, monkeypatch):
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "--log-level debug --access-logfile - --error-logfile -")
     server = start_server()

@@ -112,6 +112,7 @@ BEHIND_ITS_BACK = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("statement", "fault"), BEHIND_ITS_BACK.items(), ids=BEHIND_ITS_BACK)
 def test_check_says_in_words_what_is_wrong_and_no_secret(run, catalogue, database_path, statement, fault):
     index_all(database_path)
@@ -151,6 +152,7 @@ def test_what_others_add_to_the_schema_is_theirs(run, catalogue, database_path):
     assert run("check") == (0, b"", WELL.format(3))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("text", "by"),
     [
@@ -186,6 +188,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("make_broken", "fault"), BROKEN.values(), ids=BROKEN)
 def test_check_and_restore_start_on_a_broken_file(run, catalogue, database_path, tmp_path, make_broken, fault):
     assert run("backup", tmp_path / "copy.db")[0] == 0
@@ -258,6 +261,7 @@ MENDED_BY_REBUILD = (
 )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("damage", MENDED_BY_REBUILD, ids=MENDED_BY_REBUILD)
 @pytest.mark.parametrize("is_indexed", [False, True])
 def test_rebuild_makes_words_and_index_anew(run, make_client, catalogue, database_path, damage, is_indexed):
@@ -441,6 +445,7 @@ def test_restore_takes_the_backup_s_own_log(run, catalogue, database_path, tmp_p
     assert rows_of(tmp_path / "new.db", "SELECT DISTINCT name FROM image") == [("in the log",)]
 
 
+@pytest.mark.exhaustive
 def test_restore_refuses_while_a_server_runs_and_changes_nothing(start_server, run, tmp_path, database_path):
     server = start_server()
     image = server.request("POST", "/images", {"image": IMAGE})[2]["image"]
@@ -468,6 +473,7 @@ def test_restore_refuses_a_damaged_file_in_use(run, catalogue, database_path, tm
     assert "is in use" in errors
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("version", migrations.versions())
 def test_restore_brings_an_older_version_up(run, make_client, tmp_path, version):
     backup = tmp_path / "old.db"
@@ -592,6 +598,7 @@ def test_a_migration_killed_at_every_statement_leaves_the_old_or_the_new_and_goe
     assert len(outcomes) > 50
 
 
+@pytest.mark.exhaustive
 def test_purge_removes_for_good_what_was_deleted_so_long_ago(run, make_client, catalogue, make_image, database_path):
     alter(database_path, "UPDATE image SET created_at = created_at")
     full = make_image(owner="acme", properties={"a": "b"}, locations=["x:1"], members={"friend": True}, is_deleted=True)
@@ -615,6 +622,7 @@ def test_purge_removes_for_good_what_was_deleted_so_long_ago(run, make_client, c
     assert make_client().post("/images", json={"image": {**IMAGE, "id": full["id"]}}).status_code == 200
 
 
+@pytest.mark.exhaustive
 def test_purge_goes_in_small_transactions_over_many_images(run, client, database_path):
     rows = b"".join(
         b'{"status":"active","disk_format":"raw","container_format":"bare","is_public":%s,"deleted":%s}\n'
@@ -645,6 +653,7 @@ def test_a_duration_that_is_none_is_refused(run, duration):
     assert "is not a duration; write a number and" in errors
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("command", [("check",), ("backup", "copy.db"), ("purge", "--older-than", "0m", "--yes")])
 def test_a_terminal_sees_how_far_they_are(catalogue, database_path, tmp_path, command):
     arguments = [str(tmp_path / part) if part.endswith(".db") else part for part in command]

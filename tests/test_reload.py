@@ -75,6 +75,7 @@ def test_another_database_is_made_ready_and_then_the_first_one_again(start):
     assert found == [[], [], ["first"], ["second.db"]]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("name", "cause"), [("none/registry.db", "its folder does not exist"), ("registry.ini", "is not a SQLite database")]
 )

@@ -21,6 +21,7 @@ def write_more_than_is_checkpointed(server):
         assert server.request("POST", "/images", {"image": image})[0] == 200
 
 
+@pytest.mark.exhaustive
 def test_the_log_is_kept_whole_while_somebody_reads_it(start_server, database_path, log_path):
     server = start_server()
     server.request("POST", "/images", {"image": IMAGE})

@@ -48,6 +48,7 @@ def test_what_may_be_the_beginning_of_several_ids_is_none(images):
 FULL = ("list", "list --json", "list --csv", "list -q", "show one", "create x --disk-format raw", "doctor", "--help")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("command", [*FULL, "list --help", "export -", "token list"])
 def test_an_output_that_takes_no_more_is_told_in_one_line(images, command):
     code, _, errors = in_shell(images, f"{command} >/dev/full")
@@ -72,6 +73,7 @@ READING = ("list", "show x", "history x", "verify", "export -", "share x acme", 
 OTHERS = ("token revoke 1", "purge --older-than 1d", "scan . --dry-run")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("command", [*READING, *OTHERS])
 def test_what_puts_nothing_in_makes_no_database(folder, command):
     code, output, errors = folder.run(*command.split())
@@ -96,6 +98,7 @@ def test_a_wrong_configuration_is_5(folder, command):
     assert REASON in errors
 
 
+@pytest.mark.exhaustive
 def test_what_needs_no_configuration_works_with_a_wrong_one(folder, answering):  # noqa: F811
     url, _ = answering(200, b'{"images": []}')
 
@@ -105,6 +108,7 @@ def test_what_needs_no_configuration_works_with_a_wrong_one(folder, answering): 
     assert folder.get("list", "--url", url, **WRONG) == ""
 
 
+@pytest.mark.exhaustive
 def test_flask_too_has_its_commands_and_their_help_with_a_wrong_configuration(folder):
     options = {"cwd": ROOT, "env": folder.variables | WRONG, "capture_output": True, "text": True, "timeout": 120}
 
@@ -125,6 +129,7 @@ def test_doctor_says_what_is_wrong_with_the_configuration(folder):
     assert folder.run("doctor", REGISTRY_API_COLOUR="red")[0] == 1
 
 
+@pytest.mark.exhaustive
 def test_doctor_looks_at_whose_a_large_file_is_and_changes_nothing(images):
     path = images.path / "mine.db"
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
@@ -141,6 +146,7 @@ def test_doctor_looks_at_whose_a_large_file_is_and_changes_nothing(images):
     assert "another application's" in another["database"]["health"]
 
 
+@pytest.mark.exhaustive
 def test_deleted_images_are_refused_to_others_than_admins(folder, token_server):  # noqa: F811
     server, create_token = token_server
     member = {"REGISTRY_URL": server.url, "REGISTRY_TOKEN": create_token("--tenant", "acme", "--role", "member")}
@@ -178,6 +184,7 @@ SAID = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("words", "code", "said"), SAID.values(), ids=SAID)
 def test_what_cannot_be_done_is_said_in_the_words_of_the_command_line(images, words, code, said):
     options = {"cwd": images.path, "env": images.variables, "capture_output": True}
@@ -200,6 +207,7 @@ def test_a_protected_image_is_not_deleted_and_it_says_what_to_do_first(images):
     assert len(images.get("list", "-q").split()) == 2
 
 
+@pytest.mark.exhaustive
 def test_what_shares_prints_the_id_in_a_pipe(images):
     assert images.get("share", "one", "acme").strip() == ID.format(1)
     assert images.get("unshare", "one", "acme").strip() == ID.format(1)

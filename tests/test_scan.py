@@ -136,6 +136,7 @@ def replace(path):
     other.replace(path)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("change", [grow, write_over, replace])
 def test_a_file_of_another_size_time_or_inode_is_read_and_its_record_updated(folder, scan, images, change):
     path = make_raw(images / "disk.raw")
@@ -155,6 +156,7 @@ def test_a_file_of_another_size_time_or_inode_is_read_and_its_record_updated(fol
     assert scan()[2] == ["0 added, 0 updated, 1 unchanged"]
 
 
+@pytest.mark.exhaustive
 def test_a_file_that_was_only_touched_is_unchanged_and_not_read_a_third_time(folder, scan, images):
     path = make_raw(images / "disk.raw")
     scan()
@@ -164,6 +166,7 @@ def test_a_file_that_was_only_touched_is_unchanged_and_not_read_a_third_time(fol
     assert records(folder)["disk.raw"]["properties"]["scan_mtime_ns"] == str(path.stat().st_mtime_ns)
 
 
+@pytest.mark.exhaustive
 def test_a_file_that_moved_keeps_its_record(folder, scan, images):
     path = make_raw(images / "disk.raw")
     scan()
@@ -178,6 +181,7 @@ def test_a_file_that_moved_keeps_its_record(folder, scan, images):
     assert (image["id"], image["location"]) == (image_id, f"file://{images}/below/other.raw")
 
 
+@pytest.mark.exhaustive
 def test_a_file_that_is_gone_is_told_and_marked_only_on_request(folder, scan, images):
     path = make_raw(images / "disk.raw")
     scan()
@@ -224,6 +228,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(folder, scan, images
 ODD_NAMES = [b"caf\xe9 \xff.raw", "größe %41 #?;&.raw".encode(), b"new\nline \x1b[31m.raw", b"'quoted' \"name\".raw"]
 
 
+@pytest.mark.exhaustive
 def test_names_of_odd_bytes_are_registered_found_again_and_shown_tamely(folder, scan, images):
     for name in ODD_NAMES:
         make_raw(images / os.fsdecode(name))
@@ -272,6 +277,7 @@ def test_each_file_and_folder_counts_once_whatever_leads_to_it(scan, images, tmp
     assert scan()[1:] == ({}, ["0 added, 0 updated, 2 unchanged, 2 other files"])
 
 
+@pytest.mark.exhaustive
 def test_a_file_that_is_registered_is_not_registered_again_under_what_links_to_it(folder, images, scan, tmp_path):
     for name in ("store", "hard"):
         (tmp_path / name).mkdir()
@@ -410,6 +416,7 @@ def test_a_path_that_is_not_there_is_wrong_usage(folder):
 # Against a server
 
 
+@pytest.mark.exhaustive
 def test_a_server_gets_the_same_records_and_the_name_of_the_machine(folder, scan, images, start_server):
     server = start_server()
     path = make_raw(images / "disk.raw")
@@ -441,6 +448,7 @@ def token_server(run, start_server):
     return make_token
 
 
+@pytest.mark.exhaustive
 def test_who_is_no_admin_is_told_what_to_do(scan, images, token_server):
     make_raw(images / "disk.raw")
     server, token = token_server("member")
@@ -451,6 +459,7 @@ def test_who_is_no_admin_is_told_what_to_do(scan, images, token_server):
     assert "accepts file: locations only from admins. Use the token of an admin" in errors[-1]
 
 
+@pytest.mark.exhaustive
 def test_an_admins_token_adds_private_images_unless_told_otherwise(images, scan, folder, token_server):
     server, token = token_server("admin")
     make_raw(images / "disk.raw")
@@ -474,6 +483,7 @@ def test_a_server_that_is_not_there_ends_the_scan(scan, images):
 # On a terminal, and watching
 
 
+@pytest.mark.exhaustive
 def test_a_terminal_sees_bars_and_a_pipe_does_not(folder, images):
     make_disk(images / "large.img", b"x", 200 * MEBIBYTE)
 
@@ -513,6 +523,7 @@ def added(process):
     return path
 
 
+@pytest.mark.exhaustive
 def test_watching_outlives_a_server_that_is_gone_for_a_while(images, started, start_server):
     server = start_server()
     make_raw(images / "first.raw")
@@ -564,6 +575,7 @@ def test_watching_registers_a_file_when_it_has_stopped_changing(folder, images, 
     assert folder.run("verify")[2] == "2 ok, 1 missing\n"
 
 
+@pytest.mark.exhaustive
 def test_a_scan_waits_for_another_one_and_then_sees_what_that_registered(folder, images, started):
     path = make_raw(images / "a.raw")
     other = os.open(folder.path, os.O_RDONLY)
@@ -591,6 +603,7 @@ def test_what_only_looks_waits_for_nobody(folder, images, scan):
     assert (code, told) == (0, {"a.raw": ["added", ""]})
 
 
+@pytest.mark.exhaustive
 def test_ctrl_c_ends_a_scan_at_once_and_what_was_registered_stays(folder, images, started):
     make_raw(images / "a.raw")
     make_disk(images / "b.img", b"x", 1024 * 1024 * MEBIBYTE)

@@ -331,6 +331,7 @@ ACTIONS = (
 )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.sampled
 @pytest.mark.parametrize("together", [1, 3, 7, 256])
 @pytest.mark.parametrize("seed", range(3))

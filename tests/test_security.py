@@ -303,6 +303,7 @@ def test_an_unforeseen_error_and_one_of_the_database_have_them_too(client, datab
     assert {name: answer.headers[name] for name in SAFE} == SAFE
 
 
+@pytest.mark.exhaustive
 def test_another_port_than_the_documented_one_is_our_own(start_server):
     server = start_server()
 

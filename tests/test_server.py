@@ -79,6 +79,7 @@ def status_of(answer):
     return int(answer.split(b" ", 2)[1])
 
 
+@pytest.mark.exhaustive
 def test_it_says_where_it_listens_and_what_to_try(start_server, database_path):
     server = start_server()
 
@@ -118,6 +119,7 @@ def test_a_connection_is_kept_for_further_requests(server):
     assert None not in sockets
 
 
+@pytest.mark.exhaustive
 def test_each_worker_sees_what_the_other_has_written(start_server):
     server = start_server()
     first, second = worker_pids(server)
@@ -134,6 +136,7 @@ def test_each_worker_sees_what_the_other_has_written(start_server):
     assert seen_by_second == {of_first, of_second}
 
 
+@pytest.mark.exhaustive
 def test_two_servers_on_one_database_see_each_other_s_writes(start_server):
     one, other = start_server(), start_server()
 
@@ -145,6 +148,7 @@ def test_two_servers_on_one_database_see_each_other_s_writes(start_server):
     assert (shown[1]["ETag"], shown[2]) == (headers["ETag"], body)
 
 
+@pytest.mark.exhaustive
 def test_what_was_acknowledged_survives_the_death_of_every_process(start_server, database_path):
     server = start_server()
     pids = [server.process.pid, *worker_pids(server)]
@@ -192,6 +196,7 @@ def test_a_request_in_flight_is_finished_before_the_server_ends(start_server):
     assert ids_of(start_server()) == {image["id"]}
 
 
+@pytest.mark.exhaustive
 def test_a_reload_answers_every_request(start_server):
     server = start_server()
     worker_pids(server)
@@ -214,6 +219,7 @@ def test_a_reload_answers_every_request(start_server):
     assert server.request("GET", "/images")[0] == 200
 
 
+@pytest.mark.exhaustive
 def test_a_killed_worker_is_replaced(start_server):
     server = start_server()
     killed, survivor = worker_pids(server)
@@ -242,6 +248,7 @@ def test_it_listens_on_ipv6(database_path):
     assert f"Try: curl {server.url}/images\n" in printed
 
 
+@pytest.mark.exhaustive
 def test_it_opens_no_control_socket(start_server, tmp_path, monkeypatch):
     home = tmp_path / "home"
     home.mkdir()
@@ -380,6 +387,7 @@ def test_sixteen_writers_at_once_lose_nothing(server):
     assert set(created) <= ids_of(server)
 
 
+@pytest.mark.exhaustive
 def test_sixteen_clients_count_up_one_image_with_if_match_and_lose_nothing(server):
     path = f"/images/{create(server, properties={'counter': '0'})['id']}"
 
@@ -405,6 +413,7 @@ def test_no_header_of_a_client_s_says_under_which_path_we_are(server):
     assert (status, body) == (200, {"images": []})
 
 
+@pytest.mark.exhaustive
 def test_who_waits_for_no_lock_is_told_to_come_again_and_never_that_we_are_at_fault(start_server):
     server = start_server(database__busy_timeout=0)
     _, _, answer = server.request("POST", "/images", {"image": IMAGE})

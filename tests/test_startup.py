@@ -141,6 +141,7 @@ def no_folder_around_it(path):
     return "its folder does not exist"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "make_unusable",
     [
@@ -171,6 +172,7 @@ def test_what_is_no_usable_database_is_refused_by_name_and_left_as_it_was(tmp_pa
     assert content_of(tmp_path) == before
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("is_new", [False, True])
 def test_a_database_that_another_process_locks_for_longer_than_busy_timeout_is_refused(database_path, refusal, is_new):
     if not is_new:
@@ -200,6 +202,7 @@ def unprivileged(tmp_path):
     return WITHOUT_CAPABILITIES
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("file_mode", "folder_mode", "is_new", "cause"),
     [
@@ -265,6 +268,7 @@ def test_a_port_in_use_is_refused_and_creates_nothing(tmp_path, refusal):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("starter", ["gunicorn"], indirect=True)
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1", "a..b", "a" * 64])
 def test_an_address_that_is_not_this_machine_s_is_refused_and_creates_nothing(tmp_path, refusal, host):
@@ -276,6 +280,7 @@ def test_an_address_that_is_not_this_machine_s_is_refused_and_creates_nothing(tm
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("host", "cause"),
     [("127.0.0.1", "Address already in use"), ("192.0.2.1", os.strerror(errno.EADDRNOTAVAIL))],
@@ -297,6 +302,7 @@ def mode_of(path):
     return stat.S_IMODE(path.stat().st_mode)
 
 
+@pytest.mark.exhaustive
 def test_a_new_database_is_for_its_owner_alone(start_server, database_path):
     server = start_server()
 

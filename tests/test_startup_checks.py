@@ -47,6 +47,7 @@ def test_flavor_none_on_an_open_network_is_refused_by_option(refusal):
     assert line == f"registry: {startup_checks.OPEN_NETWORK.format('0.0.0.0')}"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "arguments",
     [("-b", "0.0.0.0:{port}"), ("-b", ":{port}"), ("-b", "127.0.0.1:{port}", "-b", "0.0.0.0:0")],
@@ -94,6 +95,7 @@ def test_an_open_file_that_is_no_socket_is_refused(refusal, tmp_path, number):
     assert line.startswith(f"registry: the inherited socket, file descriptor {number}: ")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("text", ["abc", "3,x", "-1", "9" * 30])
 def test_inherited_sockets_that_are_no_numbers_are_refused(refusal, monkeypatch, text):
     monkeypatch.setenv("GUNICORN_FD", text)
@@ -101,6 +103,7 @@ def test_inherited_sockets_that_are_no_numbers_are_refused(refusal, monkeypatch,
     assert refusal() == f"registry: GUNICORN_FD = {text.split(',')[-1]!r} (environment variable): must be a number"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "options",
     [{"auth__allow_open_network": "true"}, {"auth__flavor": "trusted-auth"}],
@@ -132,6 +135,7 @@ def test_local_is_loopback_and_a_unix_socket(name, is_local):
     assert startup_checks.is_local(name) is is_local
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("content", "cause"),
     [(None, "No such file or directory"), (b"", "certificate and key must be PEM"), (b"-----BEGIN\n", "")],
@@ -202,10 +206,12 @@ def ask_over_tls(port, context, times=1):
         return bodies
 
 
+@pytest.mark.exhaustive
 def test_it_speaks_tls_and_keeps_the_connection(tls_server):
     assert ask_over_tls(*tls_server, times=3) == [{"images": []}] * 3
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("content", [b"", TLS_GREETING, b"GET / HTTP/1.1\r\n\r\n"], ids=["silent", "half", "plain"])
 def test_over_tls_who_does_not_finish_the_greeting_is_given_up(tls_server, content):
     port, context = tls_server
@@ -217,6 +223,7 @@ def test_over_tls_who_does_not_finish_the_greeting_is_given_up(tls_server, conte
     assert bodies == [{"images": []}]
 
 
+@pytest.mark.exhaustive
 def test_over_tls_half_a_request_is_answered_408(tls_server):
     port, context = tls_server
 

@@ -39,6 +39,7 @@ def has_value(statement):
     return any(value in statement.lower() for value in (SENTINEL, "7654321", UUID, UUID[:8]))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("query", LIST_QUERIES)
 def test_values_of_list_queries_are_bound(client, make_image, statements, query):
     make_image(id=UUID, name=SENTINEL)

@@ -68,6 +68,7 @@ AMD64 = "ubuntu-noble-24.04-amd64-server-20251113"
 DISK = "server/releases/noble/release-20251113/ubuntu-24.04-server-cloudimg-amd64.img"
 
 
+@pytest.mark.exhaustive
 def test_the_newest_version_of_each_product_is_registered_where_it_is(folder, ubuntu, mirror, sync):
     url, asked = mirror
 
@@ -107,6 +108,7 @@ def test_the_format_of_incus_is_read_too(folder, root, mirror, sync):
     assert kept == {"os_distro": "debian", "os_version": "trixie", "architecture": "x86_64", "variant": "default"}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("options", "count"),
     [
@@ -164,6 +166,7 @@ def test_files_are_fetched_and_checked_once(folder, ubuntu, mirror, sync, tmp_pa
     assert sync(url, "--arch", "amd64", "--download", "kept")[2] == "0 added, 0 updated, 1 unchanged"
 
 
+@pytest.mark.exhaustive
 def test_a_record_of_the_mirror_becomes_one_of_the_file_when_that_is_fetched(folder, ubuntu, mirror, sync, tmp_path):
     sync(mirror[0], "--arch", "amd64")
 
@@ -171,6 +174,7 @@ def test_a_record_of_the_mirror_becomes_one_of_the_file_when_that_is_fetched(fol
     assert records(folder)[AMD64]["location"] == f"file://{tmp_path}/kept/{DISK}"
 
 
+@pytest.mark.exhaustive
 def test_a_file_that_is_there_and_right_is_not_fetched_and_one_that_is_wrong_is(ubuntu, mirror, sync, tmp_path):
     url, asked = mirror
     path = tmp_path / "kept" / DISK
@@ -186,6 +190,7 @@ def test_a_file_that_is_there_and_right_is_not_fetched_and_one_that_is_wrong_is(
     assert (other.read_bytes(), asked[-1]) == (qcow2(2), f"/{DISK}")
 
 
+@pytest.mark.exhaustive
 def test_a_folder_is_a_mirror_whose_files_are_checked(folder, ubuntu, root, sync):
     (root / DISK.replace("amd64", "arm64")).write_bytes(qcow2(8))
 
@@ -280,6 +285,7 @@ WRONG = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("changes", "reason"), WRONG.values(), ids=WRONG)
 def test_what_is_not_as_the_index_says_is_not_kept_and_the_others_are(
     folder, ubuntu, root, mirror, sync, tmp_path, changes, reason
@@ -298,6 +304,7 @@ def test_what_is_not_as_the_index_says_is_not_kept_and_the_others_are(
     assert not (tmp_path / "etc").exists()
 
 
+@pytest.mark.exhaustive
 def test_an_image_that_leads_to_other_files_is_not_registered(folder, root, mirror, sync):
     product = ubuntu_product(root, {"20251113": qcow2(1, backing=512)})
     publish(root, UBUNTU, {"com.ubuntu.cloud:server:24.04:amd64": product})
@@ -309,6 +316,7 @@ def test_an_image_that_leads_to_other_files_is_not_registered(folder, root, mirr
     assert folder.get("list") == ""
 
 
+@pytest.mark.exhaustive
 def test_a_mirror_that_breaks_off_leaves_nothing_half(folder, ubuntu, mirror, sync, tmp_path):
     code, _, summary = sync(f"{mirror[0]}/cut", "--download", "kept")
 
@@ -318,6 +326,7 @@ def test_a_mirror_that_breaks_off_leaves_nothing_half(folder, ubuntu, mirror, sy
     assert sync(mirror[0], "--download", "kept")[::2] == (0, "2 added, 0 updated, 0 unchanged")
 
 
+@pytest.mark.exhaustive
 def test_redirects_are_followed_but_not_for_ever(folder, ubuntu, mirror, sync):
     url, _ = mirror
 
@@ -337,6 +346,7 @@ DOCUMENTS = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("content", "reason"), DOCUMENTS.values(), ids=DOCUMENTS)
 def test_an_index_that_is_none_is_told_in_one_line(root, mirror, sync, content, reason):
     (root / "streams/v1").mkdir(parents=True)
@@ -352,6 +362,7 @@ def test_an_index_that_is_none_is_told_in_one_line(root, mirror, sync, content, 
 ODD = [None, 5, "x", [], {}, {"a": None}, {"a": {"versions": 5}}, {"a": {"versions": {"v": {"items": []}}}}]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("products", ODD)
 def test_odd_documents_of_products_break_nothing(root, sync, products):
     publish(root, UBUNTU, {})
@@ -363,6 +374,7 @@ def test_odd_documents_of_products_break_nothing(root, sync, products):
     assert (code, summary.split(",")[0]) == (0 if isinstance(products, dict) else 1, "0 added")
 
 
+@pytest.mark.exhaustive
 def test_an_index_without_end_is_not_read_to_its_end(mirror, root, sync):
     code, _, error = sync(f"{mirror[0]}/endless")
     (root / "streams/v1").mkdir(parents=True)
@@ -373,6 +385,7 @@ def test_an_index_without_end_is_not_read_to_its_end(mirror, root, sync):
     assert "is larger than 128 MiB" in sync(root)[2]
 
 
+@pytest.mark.exhaustive
 def test_a_large_index_is_read(folder, root, sync):
     product = ubuntu_product(root, {"20251113": qcow2(2)})
     disk = product["versions"]["20251113"]["items"]["disk1.img"]
@@ -437,6 +450,7 @@ def test_a_sync_over_http_says_that_nobody_vouches_for_it(folder, ubuntu, mirror
     )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("where", ["missing", "ftp://host/", "https://", "https://host/x?y=1"])
 def test_a_source_that_is_none_is_told_in_one_line(sync, where):
     code, lines, error = sync(where)
@@ -483,6 +497,7 @@ def test_a_path_that_could_lead_elsewhere_is_refused(path):
         require_path(path)
 
 
+@pytest.mark.exhaustive
 def test_a_server_gets_the_records_too(folder, ubuntu, mirror, sync, start_server):
     server = start_server()
 

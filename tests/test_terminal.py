@@ -46,6 +46,7 @@ def test_a_list_has_all_images_private_ones_too(folder, create):
     ]
 
 
+@pytest.mark.exhaustive
 def test_a_list_goes_on_over_all_pages(folder):
     records = "".join(
         f'{{"name":"n{n}","status":"active","disk_format":"raw","container_format":"bare"}}\n' for n in range(2500)
@@ -58,6 +59,7 @@ def test_a_list_goes_on_over_all_pages(folder):
     assert folder.get("list", "--limit", "0") == ""
 
 
+@pytest.mark.exhaustive
 def test_json_is_one_array_of_the_records_of_the_api(folder, create):
     ids = [create("a", "--property", "k=v"), create("b", "--location", "https://me:secret@host/b")]
 
@@ -112,11 +114,13 @@ def two_images(tmp_path_factory):
     return folder
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("options", "names"), FILTERS.values(), ids=FILTERS)
 def test_a_filter_leaves_what_fits(two_images, options, names):
     assert [line.split("\t")[1] for line in two_images.get("list", *options).splitlines()] == names
 
 
+@pytest.mark.exhaustive
 def test_a_table_fits_the_terminal_and_keeps_both_ends_of_a_name(folder, create):
     create("ubuntu-24.04-minimal-cloudimg-with-a-long-name-amd64-20261118.1", "--size", "3G", "--owner", "acme")
     create("日本語のイメージ")
@@ -137,6 +141,7 @@ def width_of(line):
     return sum(1 + ("\u3000" < letter < "\u9fff") for letter in line)
 
 
+@pytest.mark.exhaustive
 def test_the_ids_of_a_table_are_as_long_as_tells_them_apart_and_are_taken_as_they_stand(folder, create):
     create("a", "--id", ID.format(1))
     create("b", "--id", ID.format(2))
@@ -149,6 +154,7 @@ def test_the_ids_of_a_table_are_as_long_as_tells_them_apart_and_are_taken_as_the
     assert folder.get("show", "fedcba98", "--quiet").strip() == "fedcba98" + ID.format(3)[8:]
 
 
+@pytest.mark.exhaustive
 def test_colours_are_for_terminals_alone_and_as_asked(folder, create):
     create("x")
 
@@ -160,6 +166,7 @@ def test_colours_are_for_terminals_alone_and_as_asked(folder, create):
     assert "\x1b" not in folder.get("list", FORCE_COLOR="1", NO_COLOR="1")
 
 
+@pytest.mark.exhaustive
 def test_what_a_name_says_to_the_terminal_does_not_reach_it(folder, create):
     image = create(EVIL, "-p", f"{EVIL}=x\x9b31m", "--location", f"file:///{EVIL}")
 
@@ -173,6 +180,7 @@ def test_what_a_name_says_to_the_terminal_does_not_reach_it(folder, create):
     assert json.loads(folder.get("list", "--json"))[0]["name"] == EVIL
 
 
+@pytest.mark.exhaustive
 def test_a_letter_that_the_locale_lacks_is_escaped(folder, create):
     create("日")
 
@@ -181,6 +189,7 @@ def test_a_letter_that_the_locale_lacks_is_escaped(folder, create):
     assert output.split("\t")[1] == r"\u65e5"
 
 
+@pytest.mark.exhaustive
 def test_no_image_is_said_on_a_terminal_only(folder):
     folder.run("import", "-", content="")
 
@@ -202,6 +211,7 @@ def test_a_reader_who_goes_ends_the_list_without_a_word(folder, create):
 # show
 
 
+@pytest.mark.exhaustive
 def test_show_has_everything_and_hides_passwords_until_asked(folder, create):
     image = create(
         "x", "--location", "swift+https://user:secret@host/x?sig=abc", "-p", "os_distro=debian", "--min-ram", "2G"
@@ -239,6 +249,7 @@ def test_an_image_is_found_by_id_by_name_and_by_the_beginning_of_its_id(folder, 
     assert folder.get("show", "dead", "--quiet").strip() == killed
 
 
+@pytest.mark.exhaustive
 def test_what_may_be_several_lists_them_and_what_is_none_says_so(folder, create):
     ids = {create("same", "--id", ID.format(1)), create("same", "--id", ID.format(2))}
 
@@ -317,6 +328,7 @@ def refuse_overlay(path):
     make(path / "file", "qcow2", "backing_file=base.qcow2", "backing_fmt=qcow2")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("fill", "options", "reason"),
     [
@@ -364,6 +376,7 @@ def test_create_says_what_it_did_on_a_terminal_and_the_id_elsewhere(folder):
     assert re.fullmatch(r"[0-9a-f-]{36}\n", folder.get("create", "y", "--disk-format", "raw"))
 
 
+@pytest.mark.exhaustive
 def test_update_changes_what_is_named_and_leaves_the_rest(folder, create):
     image = create("x", "--size", "1K", "-p", "a=1", "-p", "b=2", "-p", "c=3", "--owner", "acme")
     before = fields_of(folder, image)
@@ -422,6 +435,7 @@ def test_nothing_is_deleted_where_one_of_several_is_not_found(folder, create):
     assert len(folder.get("list", "-q").split()) == 1
 
 
+@pytest.mark.exhaustive
 def test_a_deletion_is_taken_back_by_name_and_what_was_not_deleted_is_not_found(folder, create):
     image = create("a", "-p", "k=v")
     create("b")
@@ -476,6 +490,7 @@ WRONG = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("arguments", WRONG.values(), ids=WRONG)
 def test_wrong_usage_is_2(folder, arguments):
     code, output, errors = folder.run(*arguments)
@@ -502,6 +517,7 @@ def test_a_refusal_is_one_line(folder, arguments, reason):
 # history
 
 
+@pytest.mark.exhaustive
 def test_history_says_what_was_changed_and_shows_no_orders_to_the_terminal(folder, create):
     create("x", "-p", "a=1")
     folder.get("update", "x", "--name", "y", "-p", f"a={EVIL}", "--location", "https://user:secret@host/x")

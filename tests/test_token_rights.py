@@ -73,6 +73,7 @@ def make_image_of_kind(admin, kind, **more):
     return image["id"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.sampled
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("route", ROUTES)
@@ -91,6 +92,7 @@ def test_the_table_of_rights_holds_for_tokens(client_by_token, kind, route):
     assert {caller: after[caller] for caller in refused} == {caller: before[caller] for caller in refused}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_method_that_a_path_does_not_take_is_405_but_for_tokens_that_do_not_count(client_by_token, kind):
     image_id = make_image_of_kind(client_by_token("admin"), kind)
@@ -126,6 +128,7 @@ def refused_by_token(kind, caller):
     return {route: EXPECTED[kind, route][ALL_CALLERS.index(owner)] for route in ROUTES}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", HIDDEN_FROM)
 def test_a_hidden_image_is_answered_to_the_byte_as_an_unknown_id(client_by_token, kind):
     hidden = make_image_of_kind(client_by_token("admin"), kind)
@@ -146,6 +149,7 @@ def test_who_comes_with_a_token_that_does_not_count_learns_of_no_image(client_by
             assert answer == seen(client, method, path.format(id=unknown), json=body)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", HIDDEN_FROM)
 def test_lists_with_a_hidden_image_are_to_the_byte_those_without(client_by_token, kind):
     admin = client_by_token("admin")

@@ -72,6 +72,7 @@ def test_create_says_where_tokens_do_not_count(run):
     assert errors.endswith("Tokens have no effect while [auth] flavor is none; set it to token.\n")
 
 
+@pytest.mark.exhaustive
 def test_list_shows_all_that_is_known_and_no_secret(run, create, database_path):
     texts = [
         create("--tenant", "acme", "--role", "member", "--role", "reader", "--description", "of the build"),
@@ -140,6 +141,7 @@ def test_revoking_twice_leaves_the_first_time(run, create, database_path):
     assert (code, rows(database_path)) == (0, before)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("column", ["tenant", "roles", "is_read_only", "expires_at", "revoked_at", "hash"])
 def test_check_finds_a_token_that_was_changed_behind_our_back(run, create, database_path, column):
     create("--tenant", "acme", "--role", "member", "--expires", "1d")
@@ -175,6 +177,7 @@ def statuses(server, headers, times=24):
     return {server.request("GET", "/images", headers=headers)[0] for _ in range(times)}
 
 
+@pytest.mark.exhaustive
 def test_a_token_is_its_tenant_and_roles_until_it_is_revoked_in_every_worker(run, create, start_server):
     server = start_server(**TOKEN)
     member, admin = create("--tenant", "acme", "--role", "member"), create("--role", "x", "--role", "ADMIN")
@@ -190,6 +193,7 @@ def test_a_token_is_its_tenant_and_roles_until_it_is_revoked_in_every_worker(run
     assert statuses(server, bearer(admin)) == {200}
 
 
+@pytest.mark.exhaustive
 def test_a_token_expires_in_every_worker(create, start_server, database_path):
     server = start_server(**TOKEN)
     text = create("--role", "member", "--expires", "1h")
@@ -199,6 +203,7 @@ def test_a_token_expires_in_every_worker(create, start_server, database_path):
     assert (before, statuses(server, bearer(text))) == ({200}, {401})
 
 
+@pytest.mark.exhaustive
 def test_a_token_comes_in_either_header_and_once(create, start_server):
     server = start_server(**OPEN)
     one, other = create("--role", "member"), create("--role", "member")

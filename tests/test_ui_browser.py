@@ -102,6 +102,7 @@ def test_no_page_fails_axe_scrolls_sideways_asks_elsewhere_or_complains(browser,
     assert found == {place: ([], 0, {f"127.0.0.1:{site.port}"}, []) for place in found}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_of_refusals_and_of_nothing_are_accessible_too(browser, start_server, tmp_path, scheme):
     in_scheme(browser, scheme)
@@ -132,6 +133,7 @@ def test_a_search_is_answered_as_it_is_typed_and_has_an_address(browser, site):
     assert console(browser) == []
 
 
+@pytest.mark.exhaustive
 def test_filters_sorting_and_pages_are_links_that_add_up(browser, site):
     browser.get(f"{site.url}/ui")
 
@@ -154,6 +156,7 @@ def test_filters_sorting_and_pages_are_links_that_add_up(browser, site):
     assert console(browser) == []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("browser", ["wide"], indirect=True)
 def test_a_column_is_sorted_by_its_head_and_says_so(browser, site):
     browser.get(f"{site.url}/ui")
@@ -168,6 +171,7 @@ def test_a_column_is_sorted_by_its_head_and_says_so(browser, site):
     assert browser.switch_to.active_element.get_attribute("id") == "sort-size"
 
 
+@pytest.mark.exhaustive
 def test_the_list_is_used_by_keyboard_alone(browser, site):
     browser.get(f"{site.url}/ui")
 
@@ -184,6 +188,7 @@ def test_the_list_is_used_by_keyboard_alone(browser, site):
     wait_for(browser, "return document.querySelector('h1').textContent.includes('ubuntu-01')")
 
 
+@pytest.mark.exhaustive
 def test_a_menu_opens_and_closes_by_keyboard(browser, site):
     browser.get(f"{site.url}/ui")
     browser.execute_script("document.getElementById('chip-status').focus()")
@@ -235,6 +240,7 @@ def test_an_image_lives_through_its_forms(browser, site):
     assert [entry for entry in console(browser) if "400 (BAD REQUEST)" not in entry] == []
 
 
+@pytest.mark.exhaustive
 def test_a_deletion_is_undone(browser, site):
     image = site.images[3]
     browser.get(f"{site.url}/ui/images/{image['id']}/delete")
@@ -246,6 +252,7 @@ def test_a_deletion_is_undone(browser, site):
     assert site.request("GET", f"/images/{image['id']}")[2]["image"]["deleted"] is False
 
 
+@pytest.mark.exhaustive
 def test_a_clash_is_shown_and_decided(browser, site):
     image = site.images[3]
     browser.get(f"{site.url}/ui/images/{image['id']}/edit")
@@ -262,6 +269,7 @@ def test_a_clash_is_shown_and_decided(browser, site):
     assert (changed["name"], changed["size"]) == ("debian-03-mine", 9)
 
 
+@pytest.mark.exhaustive
 def test_ids_and_lines_are_copied(browser, site):
     image = site.images[3]
     origin = {"origin": site.url, "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
@@ -308,6 +316,7 @@ def notice(browser):
     return browser.find_element(By.CSS_SELECTOR, ".notice").text
 
 
+@pytest.mark.exhaustive
 def test_signing_in_and_out_with_a_token(browser, start_server, database_path):
     server = start_server(auth__flavor="token")
     browser.get(f"{server.url}/ui/dashboard")
@@ -341,6 +350,7 @@ def token_of(database_path):
         engine.database.close()
 
 
+@pytest.mark.exhaustive
 def test_the_policy_is_kept_and_would_stop_a_script(browser, site):
     browser.get(f"{site.url}/ui")
 
@@ -363,6 +373,7 @@ def focused(browser):
     return browser.execute_script("return document.activeElement.id")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("browser", ["wide"], indirect=True)
 def test_a_search_says_that_it_takes_a_while_and_that_it_failed(browser, site):
     browser.get(f"{site.url}/ui")
@@ -385,6 +396,7 @@ def test_a_search_says_that_it_takes_a_while_and_that_it_failed(browser, site):
     assert (len(rows), names(browser)) == (20, ["debian-03"])
 
 
+@pytest.mark.exhaustive
 def test_a_search_typed_in_parts_is_one_step_of_the_history(browser, site):
     browser.get(f"{site.url}/ui/images?status=active")
 
@@ -396,6 +408,7 @@ def test_a_search_typed_in_parts_is_one_step_of_the_history(browser, site):
     wait_for(browser, "return location.search === '?status=active' && document.querySelectorAll('tbody tr').length > 1")
 
 
+@pytest.mark.exhaustive
 def test_a_filter_is_set_and_taken_away_by_keyboard_in_its_place(browser, site):
     browser.get(f"{site.url}/ui")
     browser.execute_script("window.same = true; document.getElementById('chip-visibility').focus()")
@@ -417,6 +430,7 @@ def test_a_filter_is_set_and_taken_away_by_keyboard_in_its_place(browser, site):
     assert console(browser) == []
 
 
+@pytest.mark.exhaustive
 def test_a_menu_closes_when_the_focus_leaves_it(browser, site):
     browser.get(f"{site.url}/ui")
     browser.execute_script("document.getElementById('chip-visibility').focus()")
@@ -429,6 +443,7 @@ def test_a_menu_closes_when_the_focus_leaves_it(browser, site):
     assert browser.execute_script("return document.querySelector('details.chip[open]')") is None
 
 
+@pytest.mark.exhaustive
 def test_the_way_back_from_an_image_and_its_deletion_is_to_the_view_it_was_in(browser, site):
     browser.get(f"{site.url}/ui/images?q=debian&sort_key=name&sort_dir=asc&limit=5")
     click(browser, "#next")
@@ -451,6 +466,7 @@ def test_the_way_back_from_an_image_and_its_deletion_is_to_the_view_it_was_in(br
     assert names(browser)[:4] == [*rows[:2], *rows[3:]]
 
 
+@pytest.mark.exhaustive
 def test_long_owners_and_systems_do_not_widen_the_list_and_the_dashboard(browser, start_server):
     server, long = start_server(), "o" * 255
     fields = {"owner": long, "name": long, "properties": {"os_distro": long}, "protected": True}

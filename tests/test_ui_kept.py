@@ -229,6 +229,7 @@ def test_an_error_page_of_a_form_leads_back_to_its_image(client_as, make_image):
     assert f"/ui/images/{image['id']}" in Page(refused.text).links
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("properties", [{"a": "ü" * 150_000}, {f"name {number}": "v" for number in range(2600)}])
 def test_a_large_image_is_renamed(make_client, make_image_of, properties):
     client = make_client(api__image_property_quota="-1")
@@ -239,6 +240,7 @@ def test_a_large_image_is_renamed(make_client, make_image_of, properties):
     assert client.get(f"/images/{image['id']}").json["image"]["name"] == "renamed"
 
 
+@pytest.mark.exhaustive
 def test_an_image_that_no_form_can_carry_says_how_it_is_changed(make_client, make_image_of):
     client = make_client(api__image_property_quota="-1")
     image = make_image_of(client, properties={f"{number}": "v" for number in range(9_001)})

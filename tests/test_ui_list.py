@@ -30,6 +30,7 @@ def many(make_image):
     return [make_image(name=[None, "a", "b"][n % 3], size=[None, 5, 1 << 40][n % 3])["id"] for n in range(60)]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("sort_key", ["created_at", "name", "size", "status", "disk_format", "updated_at"])
 @pytest.mark.parametrize("sort_dir", ["asc", "desc"])
 def test_walking_forth_and_back_shows_every_image_once_in_order(client, many, sort_key, sort_dir):
@@ -239,6 +240,7 @@ ODD = (
 )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "name",
     [
@@ -403,6 +405,7 @@ def test_nobody_over_a_network_learns_whether_a_file_is_there(client_as, make_im
 BLANK = {"spaces": "   ", "controls": "\x01\x1f\x7f", "joiners": "\u200b\u200d\ufeff", "fillers": "\u3164\u2800"}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", BLANK.values(), ids=BLANK)
 def test_an_image_whose_name_is_not_to_be_seen_has_a_link_that_is(client, make_image, name):
     long_ago = "2020-01-01T00:00:00.000000"

@@ -168,6 +168,7 @@ def test_the_api_takes_no_forms_and_no_cookies(client):
     assert client.post("/images", data={"name": "x"}).status_code == 415
 
 
+@pytest.mark.exhaustive
 @pytest.mark.sampled
 @pytest.mark.parametrize("place", ["name", "owner", "checksum", "property", "value", "member", "location"])
 @pytest.mark.parametrize("text", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "javascript:alert(1)"])

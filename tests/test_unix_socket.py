@@ -67,6 +67,7 @@ def ask(path, method, target, body=None, headers=()):
         return response.status, json.loads(text) if text else None
 
 
+@pytest.mark.exhaustive
 def test_flavor_none_may_be_served_on_a_unix_socket_and_all_requests_work(start_on_socket):
     path, stop = start_on_socket()
 
@@ -84,6 +85,7 @@ def test_flavor_none_may_be_served_on_a_unix_socket_and_all_requests_work(start_
     assert f"Try: curl --unix-socket {path} http://localhost/images\n" in stop()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("arguments", "mode"), [((), 0o770), (("--umask", "0o077"), 0o700)], ids=["by itself", "told"])
 def test_the_socket_is_for_our_user_and_group_and_what_is_written_there_for_us(start_on_socket, arguments, mode):
     path, _ = start_on_socket(*arguments)
@@ -94,6 +96,7 @@ def test_the_socket_is_for_our_user_and_group_and_what_is_written_there_for_us(s
     assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [0o600] * 3
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("proxies", ["127.0.0.1/32", ""])
 def test_identity_headers_count_on_a_unix_socket(start_on_socket, proxies):
     path, _ = start_on_socket(auth__flavor="trusted-auth", auth__trusted_proxies=proxies)

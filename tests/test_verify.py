@@ -71,6 +71,7 @@ def create(folder, name, path, **fields):
     assert folder.run("import", "-", content=json.dumps(record) + "\n")[0] == 0
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512", "blake2b"])
 def test_os_hash_value_is_of_the_algorithm_that_the_record_names(folder, disk, algorithm):
     digest = hashlib.new(algorithm, disk.read_bytes()).hexdigest()
@@ -81,6 +82,7 @@ def test_os_hash_value_is_of_the_algorithm_that_the_record_names(folder, disk, a
     assert states(folder, "wrong") == (1, {"wrong": ("changed", f"differs from the record in {algorithm}")})
 
 
+@pytest.mark.exhaustive
 def test_what_cannot_be_compared_is_said_and_is_no_fault(folder, disk):
     create(folder, "bare", disk)
     create(folder, "unknown algorithm", disk, properties={"os_hash_algo": "shake_128", "os_hash_value": "00"})
@@ -101,6 +103,7 @@ def test_what_cannot_be_compared_is_said_and_is_no_fault(folder, disk):
     }
 
 
+@pytest.mark.exhaustive
 def test_images_are_chosen_by_name_or_the_beginning_of_an_id(folder, disk):
     create(folder, "gone", disk.with_name("missing"), checksum="0" * 32)
     image_id = json.loads(folder.get("show", "disk", "--json"))["id"]
@@ -110,6 +113,7 @@ def test_images_are_chosen_by_name_or_the_beginning_of_an_id(folder, disk):
     assert folder.run("verify", "nothing")[0] == 3
 
 
+@pytest.mark.exhaustive
 def test_scripts_get_lines_people_a_table_and_both_the_sums(folder, disk):
     image_id = json.loads(folder.get("show", "disk", "--json"))["id"]
 
@@ -122,6 +126,7 @@ def test_scripts_get_lines_people_a_table_and_both_the_sums(folder, disk):
     assert "0 ok, 1 missing" in shown
 
 
+@pytest.mark.exhaustive
 def test_files_that_another_machine_registered_are_not_looked_for(folder, disk, start_server):
     server = start_server()
     create(folder, "theirs", "/their/disk.raw", checksum="0" * 32, properties={"scan_host": "elsewhere"})

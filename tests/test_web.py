@@ -33,6 +33,7 @@ def fill():
     return fill_registry
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("method", METHODS)
 def test_what_a_path_answers_does_not_depend_on_the_paths_asked_before(make_client, fill, method):
     fill(make_client())

@@ -241,6 +241,7 @@ def test_an_input_output_error_is_answered_503_and_changes_nothing(start_broken_
     require_well(server)
 
 
+@pytest.mark.exhaustive
 def test_a_database_locked_for_too_long_is_answered_503_and_changes_nothing(start_broken_server, database_path, tally):
     tally.promise = "2 atomic: locked by somebody else"
     server = start_broken_server(database__busy_timeout=1)

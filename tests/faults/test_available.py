@@ -81,6 +81,7 @@ def test_what_smuggles_a_request_is_refused_and_the_connection_closed(server, sh
     assert ask(server.port) == 200
 
 
+@pytest.mark.exhaustive
 def test_a_thousand_requests_at_once_on_one_connection_are_answered_in_their_order(server):
     number = rounds(1000, 20_000)
     paths = [b"/images?limit=0" if turn % 3 else b"/nowhere" for turn in range(number)]
@@ -100,6 +101,7 @@ def send_endlessly(connection, mebibytes):
             connection.sendall(b" " * MEBIBYTE)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "head", [b"Content-Length: %d\r\n\r\n" % (1024 * MEBIBYTE), b"Transfer-Encoding: chunked\r\n\r\n"]
 )
@@ -118,6 +120,7 @@ def test_a_body_of_1_gib_is_refused_early_and_not_kept(server, head):
     assert ask(server.port) == 200
 
 
+@pytest.mark.exhaustive
 def test_thousands_of_idle_connections_hold_up_nobody(server):
     number = 2500
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -171,6 +174,7 @@ def test_a_stopping_server_answers_what_is_still_arriving(start_server):
     assert server.process.wait(timeout=60) == 0
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("line", "cause"),
     [
@@ -201,6 +205,7 @@ def test_a_reload_of_a_broken_configuration_changes_nothing(start_server, tmp_pa
     assert workers_of(server) == workers
 
 
+@pytest.mark.exhaustive
 def test_a_reload_takes_a_changed_option_up(start_server, tmp_path):
     file = tmp_path / "registry.ini"
     file.write_text("[api]\nlimit_param_default = 1\n")
@@ -219,6 +224,7 @@ def test_a_reload_takes_a_changed_option_up(start_server, tmp_path):
     assert len(server.request("GET", "/images")[2]["images"]) == 2
 
 
+@pytest.mark.exhaustive
 def test_killed_workers_are_replaced_again_and_again(start_server):
     server = start_server()
 
@@ -244,6 +250,7 @@ def misbehave(server, turn):
     server.request("DELETE", f"/images/{image['id']}")
 
 
+@pytest.mark.exhaustive
 def test_memory_does_not_grow_under_good_and_bad_clients(start_server, monkeypatch):
     monkeypatch.setenv(
         "GUNICORN_CMD_ARGS", "--log-level error"

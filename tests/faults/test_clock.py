@@ -109,6 +109,7 @@ def test_a_clock_that_jumps_breaks_neither_order_nor_paging_nor_etags(start_with
     assert tally.violations == []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("without", ["without_order_of_times", "without_nonces_and_revisions"])
 def test_the_jumps_find_a_missing_defence(start_with_clock, clock, tally, without):
     tally.promise = f"7 clock: {without.replace('_', ' ')} (must find some)"

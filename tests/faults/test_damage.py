@@ -137,6 +137,7 @@ def test_a_damaged_database_is_refused_or_answered_rightly_or_with_503(whole, tm
     assert wrong == []
 
 
+@pytest.mark.exhaustive
 def test_the_whole_one_is_answered_rightly(whole, tmp_path):
     content, answers = whole
     (tmp_path / "registry.db").write_bytes(content)
@@ -218,6 +219,7 @@ CASES = [
 ]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("damage", "with_index"), CASES)
 def test_a_damaged_log_is_told_and_refused(killed, leave, run, database_path, damage, with_index):
     before = leave(damage(killed[0]["registry.db-wal"]), with_index=with_index)
@@ -231,6 +233,7 @@ def test_a_damaged_log_is_told_and_refused(killed, leave, run, database_path, da
     assert content_of(database_path.parent) == before, "whoever opens it ends the log, and then nothing tells"
 
 
+@pytest.mark.exhaustive
 def test_no_command_ends_a_damaged_log_until_somebody_goes_on_without_the_rest(
     killed, leave, run, database_path, tmp_path
 ):
@@ -247,6 +250,7 @@ def test_no_command_ends_a_damaged_log_until_somebody_goes_on_without_the_rest(
     assert started(database_path)[0]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("with_index", [True, False])
 def test_a_log_left_by_a_kill_is_taken(killed, leave, run, with_index):
     leave(killed[0]["registry.db-wal"], with_index=with_index)
@@ -263,6 +267,7 @@ def test_a_bit_anywhere_in_a_log_that_the_index_counts_is_told(killed, leave, da
     assert wal.log_fault(database_path)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("damage", [lambda log: log[: len(log) // 2], lambda log: flipped(log, len(log) - 100)])
 def test_a_damaged_end_without_index_is_what_a_loss_of_power_leaves(killed, leave, run, database_path, damage):
     leave(damage(killed[0]["registry.db-wal"]), with_index=False)
@@ -303,6 +308,7 @@ while True:
 """
 
 
+@pytest.mark.exhaustive
 def test_a_log_that_others_write_is_not_taken_for_damaged(tmp_path):
     path = tmp_path / "other.db"
     with closing(sqlite3.connect(path)) as connection:

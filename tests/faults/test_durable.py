@@ -62,6 +62,7 @@ def test_what_was_acknowledged_survives_kill_9_of_every_process(kill_rounds, tal
     assert tally.violations == []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("without", "found"),
     [
@@ -139,6 +140,7 @@ def cut_power_often(record_trace, folder, tally, *, without, traces, cuts, chang
             cut_power_and_look(records, index, folder, tally)
 
 
+@pytest.mark.exhaustive
 def test_what_was_acknowledged_survives_the_loss_of_power(record_trace, tmp_path, tally):
     tally.promise = "1 durable: power lost, only what was synced is certain"
     sizes = {"traces": rounds(1, 20), "cuts": rounds(60, 200), "changes": rounds(300, 600)}
@@ -148,6 +150,7 @@ def test_what_was_acknowledged_survives_the_loss_of_power(record_trace, tmp_path
     assert tally.violations == []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("without", ["without_syncs", "with_rare_syncs"])
 def test_the_loss_of_power_finds_that_synchronous_is_not_full(record_trace, tmp_path, tally, without):
     tally.promise = f"1 durable: power lost, {without.replace('_', ' ')} (must find some)"

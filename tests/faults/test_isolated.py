@@ -128,6 +128,7 @@ def test_every_image_s_history_is_linearizable(start_broken_server, tally):
     assert tally.violations == []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("without", ["without_if_match", "without_transactions"])
 def test_the_checker_finds_a_missing_defence(start_broken_server, tally, without):
     tally.promise = f"3 isolated: linearizable, {without.replace('_', ' ')} (must find some)"
@@ -242,6 +243,7 @@ def walk_while_others_write(walked_server, tally, walks, is_bare=False):
         disturber.result()
 
 
+@pytest.mark.exhaustive
 def test_a_walk_shows_each_stable_image_once_while_others_write(walked_server, tally):
     tally.promise = "3 isolated: pages while others write"
 
@@ -250,6 +252,7 @@ def test_a_walk_shows_each_stable_image_once_while_others_write(walked_server, t
     assert tally.violations == []
 
 
+@pytest.mark.exhaustive
 def test_a_walk_without_the_link_s_position_would_lose_images(walked_server, tally):
     tally.promise = "3 isolated: pages while others write, bare markers (must find some)"
 

@@ -226,6 +226,7 @@ def is_telling(record):
     return is_shown or record.operation in (RENAME, TRUNCATE)
 
 
+@pytest.mark.exhaustive
 @each_command
 def test_a_killed_command_leaves_the_old_or_the_new_and_the_next_try_goes_on(arrange, stage, old_and_new, tally):
     tally.promise = "5 recoverable: commands killed at each step"
@@ -242,6 +243,7 @@ def test_a_killed_command_leaves_the_old_or_the_new_and_the_next_try_goes_on(arr
     assert tally.violations == []
 
 
+@pytest.mark.exhaustive
 @each_command
 def test_a_command_that_loses_power_leaves_the_old_or_the_new(arrange, stage, old_and_new, tally):
     tally.promise = "5 recoverable: commands whose power is lost at each step"

@@ -186,6 +186,7 @@ def schemathesis_operation(application, path, method):
     return document[path][method.upper()]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.sampled("path method", "flavor")
 @every_flavor
 @pytest.mark.parametrize(
@@ -259,6 +260,7 @@ def statuses_of(answer):
     return [int(status) for status in re.findall(rb"^HTTP/1\.[01] (\d{3}) ", answer, re.MULTILINE)]
 
 
+@pytest.mark.exhaustive
 @every_flavor
 def test_odd_bytes_on_the_socket_are_answered_or_the_connection_is_closed(small_server, flavor, tally):
     server, headers = small_server

@@ -162,6 +162,7 @@ def start_proxy(tmp_path, certificate):
         proxy.stop()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", [nginx, caddy])
 def test_behind_a_proxy_of_deploy_nobody_chooses_who_they_are(start_server, start_proxy, kind):
     proxy = start_proxy(kind, start_server(auth__flavor="trusted-auth"))
@@ -176,6 +177,7 @@ def test_behind_a_proxy_of_deploy_nobody_chooses_who_they_are(start_server, star
     assert statuses == [200, 200, 404, 401]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", [nginx, caddy])
 def test_behind_a_proxy_of_deploy_health_needs_no_password_and_nothing_else_comes_in_by_that_door(
     start_server, start_proxy, kind
@@ -196,6 +198,7 @@ def test_behind_a_proxy_of_deploy_health_needs_no_password_and_nothing_else_come
     assert members == {"members": []}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", [nginx_for_tokens, caddy_for_tokens])
 @pytest.mark.parametrize("header", ["Authorization: Bearer {}", "X-Auth-Token: {}"])
 def test_behind_a_proxy_for_tokens_who_has_one_comes_in(start_server, start_proxy, run, kind, header):
@@ -218,6 +221,7 @@ def raise_file_limit(number):
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, number), hard))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("content", [HALF_A_HEAD, PART_OF_A_LARGE_BODY], ids=["half a head", "part of a body"])
 def test_behind_nginx_1000_slow_clients_hold_up_nobody(start_server, start_proxy, content):
     raise_file_limit(SLOW_CLIENTS + 500)
@@ -234,6 +238,7 @@ def test_behind_nginx_1000_slow_clients_hold_up_nobody(start_server, start_proxy
     assert statuses == [200] * 20
 
 
+@pytest.mark.exhaustive
 def test_behind_nginx_no_read_is_lost_while_servers_are_restarted_in_turn(
     start_server, start_proxy, database_path, request
 ):

@@ -58,6 +58,7 @@ def test_clients_that_do_not_close_after_their_last_answer_hold_up_nobody(start_
     assert status == 200
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "content", [HALF_A_HEAD, HALF_A_BODY, PART_OF_A_LARGE_BODY], ids=["head", "body", "large body"]
 )
@@ -76,6 +77,7 @@ def test_a_request_that_comes_a_byte_at_a_time_is_answered_408_when_its_time_is_
     assert ask(server.port) == 200
 
 
+@pytest.mark.exhaustive
 def test_a_body_that_is_overdue_is_told_as_a_problem_and_changes_nothing(start_server):
     server = start_server(**ONE_THREAD, server__request_timeout=1)
 
@@ -102,6 +104,7 @@ def test_a_request_that_comes_in_pieces_is_answered(start_server):
     assert b"in pieces" in answer
 
 
+@pytest.mark.exhaustive
 def test_a_client_that_does_not_read_its_answers_holds_the_thread_no_longer_than_request_timeout(start_server):
     server = start_server(**ONE_THREAD, server__request_timeout=1)
     properties = {f"property {number}": "p" * 9000 for number in range(100)}
@@ -115,6 +118,7 @@ def test_a_client_that_does_not_read_its_answers_holds_the_thread_no_longer_than
     assert "did not read its response within 1 seconds" in server.stop()
 
 
+@pytest.mark.exhaustive
 def test_with_all_connections_taken_the_longest_idle_gives_way(start_server, monkeypatch):
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "--worker-connections 20 --keep-alive 3600")
     server = start_server(**PATIENT)

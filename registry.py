@@ -65,10 +65,10 @@ def list_images_in_detail():
 @v1.get("/images/<image_id:image_id>")
 def show_image(image_id):
     """Return the record of an image, also as x-image-meta headers."""
-    shown = pages.show(image_id, request.context)
-    tag, record = pages.rendered(shown, request.context, request.settings.api)
+    context = request.context
+    tag, record = pages.rendered(pages.show(image_id, context), context, request.settings.api)
     etag = ("ETag", f'"{tag}"')
-    if request.if_none_match.contains_weak(tag):
+    if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(tag):
         return no_content(304, [etag])
     return respond(b'{"image":%b}' % record, [etag], last_headers=image_headers(orjson.loads(record)))
 
@@ -273,12 +273,13 @@ def respond_page(content, headers=()):
 
     The link carries the position of the last image, which may change or go before the next request.
     """
-    query = parameters.parse_list_query(request.query_string, request.context.is_admin, request.settings.api)
-    images, position = pages.list_page(query, request.context, content)
+    context = request.context
+    query = parameters.parse_list_query(request.query_string, context.is_admin, request.settings.api)
+    images, position = pages.list_page(query, context, content)
     link = []
     if position:
         link = [("Link", next_link(position[-1], parameters.position_text(query.sort_key, position)))]
-    count = [count_header(pages.count_images(query, request.context))] if query.is_counted else []
+    count = [count_header(pages.count_images(query, context))] if query.is_counted else []
     response = respond(b'{"images":[%b]}' % images, [*link, *count])
     response.headers.extend(headers)
     return response

@@ -7,6 +7,7 @@ import time
 import uuid
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache, partial
 from http import HTTPStatus
 from itertools import accumulate
 
@@ -14,6 +15,7 @@ import orjson
 from flask import Flask, Request, Response, current_app, request
 from werkzeug.exceptions import MethodNotAllowed
 from werkzeug.http import HTTP_STATUS_CODES
+from werkzeug.routing import MapAdapter
 
 import schemas
 from auth import ANONYMOUS, identify
@@ -102,6 +104,7 @@ class Application(Flask):
         self.begin_serving = None  # function (counters, slot) → function to call periodically
         self.bodies = schemas.ImageBodies(settings.api)
         self.request_guard = RequestGuard(settings)
+        self.limited = lru_cache(maxsize=1024)(partial(replace, limits=settings.api))  # Context → with its quotas
         self.url_map.strict_slashes = False
         self.url_map.merge_slashes = False
         self.before_request(admit_request)
@@ -114,7 +117,7 @@ class Application(Flask):
         """
         if request is None:
             return super().create_url_adapter(None)
-        return self.url_map.bind("localhost", request.root_path, path_info=request.path, default_method=request.method)
+        return MapAdapter(self.url_map, "localhost", request.root_path, "", "http", request.path, request.method)
 
     def make_response(self, rv):
         """Return the response of a view; a BytesResponse is complete."""
@@ -141,8 +144,7 @@ def admit_request():
     if application.request_guard.is_preflight(environ):
         return no_content()
     if current.method != "OPTIONS":
-        context = application.identifiers.get(blueprint, application.identify)(current)
-        current.context = replace(context, limits=application.settings.api)
+        current.context = application.limited(application.identifiers.get(blueprint, application.identify)(current))
     return None
 
 
@@ -151,9 +153,8 @@ def complete_response(response):
     current = request._get_current_object()
     if has_body(current):
         drain_body()
-    response.headers.extend([("X-Openstack-Request-Id", current.request_id)])
-    response.headers.extend(current_app.request_guard.cors_headers(current.environ))
-    response.headers.extend(response.last_headers)
+    cors_headers = current_app.request_guard.cors_headers(current.environ)
+    response.headers.extend([("X-Openstack-Request-Id", current.request_id), *cors_headers, *response.last_headers])
     return response
 
 

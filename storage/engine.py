@@ -44,5 +44,7 @@ def damaged(subject):
 
 def fetch_row(statement, parameters):
     """Return the first row of a statement, or None. Raises DatabaseUnavailable."""
-    with engine.translated_errors():
+    try:
         return execute(statement, parameters).fetchone()
+    except DATABASE_ERRORS as error:
+        raise translated(error) from error

@@ -95,7 +95,6 @@ REACH = {
         "pathlib.Path",
     },
     "ui/totals.py": {"os.access", "os.path.dirname", "os.stat"},
-    "web.py": {".bind"},
     "server/worker.py": {"resource.getrlimit", "socket"},
 }
 # What no command may reach either, by the first part of its name ...

@@ -273,7 +273,7 @@ def create_token(tenant, roles, *, is_read_only=False, description="", lasts=Non
     }
     row["digest"] = token_digest(row)
     with engine.writing():
-        return engine.execute(INSERT_TOKEN, row).lastrowid, text
+        return engine.insert(INSERT_TOKEN, row), text
 
 
 def list_tokens(number=None):

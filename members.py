@@ -9,7 +9,7 @@ from errors import Forbidden, Invalid, NotFound, Unauthorized
 from models import Image, Table
 from schemas import flag, load, require_object, sentences, text
 from storage.documents import member_digest
-from storage.engine import database, reading, writing
+from storage.engine import executemany, reading, writing
 from storage.timestamps import current_time
 
 # SQL as text serves imports, of millions of rows: Peewee's builder has no executemany.
@@ -139,7 +139,7 @@ class Member(Table):
         Within a transaction.
         """
         rows = [(pk, *share, member_digest(pk, *share)) for share in shares.items()]
-        database.connection().executemany(STORE, rows)
+        executemany(STORE, rows)
 
 
 def parse_memberships(body):

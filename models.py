@@ -20,7 +20,7 @@ from auth import UNLIMITED
 from errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed
 from storage import search_index
 from storage.documents import DELETED, DERIVED, KILLED, NORMAL, PAIRED_FORMATS, documents_of, fits, is_paired, words_of
-from storage.engine import damaged, database, execute, reading, writing
+from storage.engine import damaged, database, execute, executemany, insert, reading, writing
 from storage.fields import COLUMN_FIELDS, PUBLIC, SHARED, column_of, with_flags
 from storage.timestamps import current_time, time_after
 
@@ -203,7 +203,7 @@ COLUMNS = tuple(Image._meta.sorted_field_names)
 DEFAULTS = {name: field.default for name, field in Image._meta.fields.items()}
 SELECT = f"SELECT {', '.join(COLUMNS)} FROM image"
 INSERT = f"""INSERT INTO image ({", ".join(COLUMNS[1:])}) VALUES ({", ".join(f":{name}" for name in COLUMNS[1:])})
-    ON CONFLICT (id) DO NOTHING RETURNING pk"""
+    ON CONFLICT (id) DO NOTHING"""
 # The rule of visibility, by visibility scope. Admins see all images; tenants see public ones, their own and those
 # shared with them; other callers see public ones. Only admins see deleted images.
 VISIBLE = {
@@ -282,14 +282,14 @@ def write(before, after):
     """
     row = after.row | documents_of(*after)
     if before is None:
-        if (found := execute(INSERT, row).fetchone()) is None:
+        if (pk := insert(INSERT, row)) is None:
             raise Conflict("An image with this id exists, or existed, already.")
-        row, before = row | {"pk": found[0]}, Record({}, {}, [])
+        row, before = row | {"pk": pk}, Record({}, {}, [])
     elif changed := [name for name in COLUMNS if row[name] != before.row[name]]:
         execute(f"UPDATE image SET {', '.join(f'{name} = :{name}' for name in changed)} WHERE pk = :pk", row)
     write_properties(row, before.properties, after.properties)
     if before.locations != after.locations:
-        write_locations(row["pk"], after.locations)
+        write_locations(row["pk"], before.locations, after.locations)
     search_index.store_words(row["pk"], words_of(row, after.properties))
     return row
 
@@ -300,16 +300,16 @@ def write_properties(row, before, after):
         for name, text in after.items()
         if name not in before or before[name] != text
     ]
-    removed = [(row["pk"], name) for name in before if name not in after]
-    database.connection().executemany(STORE_PROPERTY, rows)
-    if removed:
-        database.connection().executemany("DELETE FROM property WHERE image_id = ? AND name = ?", removed)
+    executemany(STORE_PROPERTY, rows)
+    if removed := [(row["pk"], name) for name in before if name not in after]:
+        executemany("DELETE FROM property WHERE image_id = ? AND name = ?", removed)
 
 
-def write_locations(pk, locations):
-    execute("DELETE FROM location WHERE image_id = ?", (pk,))
-    rows = [(pk, position, *entry) for position, entry in enumerate(locations)]
-    database.connection().executemany(STORE_LOCATION, rows)
+def write_locations(pk, before, after):
+    if before:
+        execute("DELETE FROM location WHERE image_id = ?", (pk,))
+    rows = [(pk, position, *entry) for position, entry in enumerate(after)]
+    executemany(STORE_LOCATION, rows)
 
 
 def columns_of(values, visibility=SHARED):

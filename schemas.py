@@ -248,25 +248,18 @@ def canonical_uuid(value):
 
 
 class ImageBodies:
-    """Parser of the bodies of POST and PUT /images, with the vocabularies of ``[api]``; imports take more statuses."""
+    """Parser of the bodies of POST and PUT /images, with the vocabularies of ``[api]``."""
 
-    def __init__(self, api, create_statuses=CREATE_STATUSES):
+    def __init__(self, api):
         required = {"required": api.strict_create}
         nullable = {"allow_none": not api.strict_create}
-        self.on_create = image_schema(api, create_statuses, required, required | nullable)
+        self.on_create = image_schema(api, CREATE_STATUSES, required, required | nullable)
         self.on_update = image_schema(api, UPDATE_STATUSES, {}, nullable)
 
     def parse_create(self, body, context):
-        """Return the values of a new image, with ``properties`` and ``locations``.
-
-        Raises: Invalid.
-
-        A null value counts as missing, except for a status: the reference refuses that too.
-        """
-        image = {name: value for name, value in require_object(body, "image").items() if value is not None}
-        image |= {"status": body["image"]["status"]} if "status" in body["image"] else {}
+        """Return the values of a new image, with ``properties`` and ``locations``. Raises Invalid."""
         ignored = () if context.is_admin else ("owner", "created_at", "updated_at")
-        return {"status": "active"} | load_image(self.on_create, image, ignored)
+        return load_new_image(self.on_create, require_object(body, "image"), ignored)
 
     def parse_update(self, body, context):
         """Return (changed values, from_state or None). Raises Invalid."""
@@ -280,8 +273,8 @@ class ImageBodies:
         return load_image(self.on_update, image, ignored), from_state
 
 
-def image_schema(api, statuses, status_options, format_options):
-    """Return the schema of an image in a body."""
+def image_schema(api, statuses, status_options, format_options, extras=()):
+    """Return the schema of an image in a body, or in a file with ``extras`` {name: field}."""
     words = {
         "status": word(statuses, "Invalid image status: must be", **status_options),
         "disk_format": word(api.disk_formats, **format_options),
@@ -289,7 +282,7 @@ def image_schema(api, statuses, status_options, format_options):
     }
     values = {field.name: words.get(field.name) or value_of(field) for field in BODY_FIELDS}
     others = {"properties": properties(), **{shape: locations(shape) for shape in LOCATION_SHAPES}}
-    return Schema.from_dict(values | others)(unknown=EXCLUDE)
+    return Schema.from_dict(values | others | dict(extras))(unknown=EXCLUDE)
 
 
 def value_of(field):
@@ -300,6 +293,15 @@ def value_of(field):
     if field.kind == "count":
         return count(field.largest, **options)
     return {"image_id": image_id, "flag": flag, "moment": moment}[field.kind](**options)
+
+
+def load_new_image(schema, image, ignored=()):
+    """Return the values of a new image.
+
+    A null value counts as missing, except for a status: the reference refuses that too.
+    """
+    given = {name: value for name, value in image.items() if value is not None or name == "status"}
+    return {"status": "active"} | load_image(schema, given, ignored)
 
 
 def load_image(schema, image, ignored):
@@ -336,9 +338,9 @@ def load(schema, values):
 
 
 def sentences(messages, place=""):
-    """Yield sentences of nested messages: {"0": {"url".
+    """Yield the sentences of nested messages, each after its place.
 
-    ["Must be a URL."]}} gives "0.url: Must be a URL.".
+    ``{"0": {"url": ["Must be a URL."]}}`` gives ``0.url: Must be a URL.``
     """
     if isinstance(messages, list):
         yield from (f"{place}: {text}" if place else text for text in messages)

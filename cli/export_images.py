@@ -43,7 +43,7 @@ def export_images(file, force):
     prepare(settings)
     path = settings.path
     with record_files.writing(file, path, force) as target, engine.reading():
-        rows = engine.database.connection().execute(f"{SELECT} ORDER BY created_at, id")
+        rows = engine.execute(f"{SELECT} ORDER BY created_at, id", ())
         exported = 0
         with progress_bar("export", count_images() if sys.stderr.isatty() else None) as show:
             for document, location_document, visibility, members, _, _ in rows:
@@ -56,4 +56,4 @@ def export_images(file, force):
 
 
 def count_images():
-    return engine.database.connection().execute("SELECT count(*) FROM image").fetchone()[0]
+    return engine.execute("SELECT count(*) FROM image", ()).fetchone()[0]

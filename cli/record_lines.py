@@ -1,13 +1,12 @@
 """Records in files: one line of an import or export holds an image with its visibility and members."""
 
 import orjson
-from marshmallow import Schema, ValidationError
+from marshmallow import ValidationError
 
 import members
 import models
 import schemas
 import web
-from auth import ADMIN
 from errors import Invalid
 from storage.fields import PUBLIC, VISIBILITIES
 
@@ -22,27 +21,24 @@ def parse_members(value):
 
 
 # Fields that only exports have.
-EXTRAS = Schema.from_dict(
-    {
-        "deleted": schemas.flag(),
-        "deleted_at": schemas.moment(),
-        "visibility": schemas.word(VISIBILITIES),
-        "members": schemas.Value(parse_members, "Must be a list of {member_id, can_share}."),
-    }
-)()
+EXTRAS = {
+    "deleted": schemas.flag(),
+    "deleted_at": schemas.moment(),
+    "visibility": schemas.word(VISIBILITIES),
+    "members": schemas.Value(parse_members, "Must be a list of {member_id, can_share}."),
+}
 
 
 class RecordParser:
     """Parser of records as POST /images takes them from an admin, with the fields that exports add."""
 
     def __init__(self, api):
-        self.bodies = schemas.ImageBodies(api, schemas.UPDATE_STATUSES)
+        required, nullable = {"required": api.strict_create}, {"allow_none": not api.strict_create}
+        self.schema = schemas.image_schema(api, schemas.UPDATE_STATUSES, required, required | nullable, EXTRAS)
 
     def parse(self, line):
         """Return the values of a line in bytes, or raise Invalid."""
-        record = parse_object(line)
-        extras = {name: record[name] for name in EXTRAS.fields if record.get(name) is not None}
-        values = self.bodies.parse_create({"image": record}, ADMIN) | schemas.load(EXTRAS, extras)
+        values = schemas.load_new_image(self.schema, parse_object(line))
         require_agreement(values)
         models.require_pair(values)
         return values

@@ -32,9 +32,9 @@ class Engine(ABC):
 
     @abstractmethod
     def health(self, settings):
-        """Return {"read", "version" and "write".
+        """Return {check: "ok" or the problem}, tried on a connection of its own.
 
-        "ok" or the problem}, tried on a connection of its own.
+        The checks are read, version and write.
         """
 
     @abstractmethod
@@ -48,6 +48,14 @@ class Engine(ABC):
     def execute(self, statement, parameters):
         """Run a statement and return its cursor."""
         return self.database.connection().execute(statement, parameters)
+
+    def executemany(self, statement, rows):
+        """Run a statement for each of the rows."""
+        self.database.connection().executemany(statement, rows)
+
+    @abstractmethod
+    def insert(self, statement, parameters):
+        """Run an INSERT, and return the key of the new row, or None if there is none."""
 
     @contextmanager
     def translated_errors(self):

@@ -13,6 +13,8 @@ ENGINE_VERSION = engine.version
 
 open_database = engine.open
 execute = engine.execute
+executemany = engine.executemany
+insert = engine.insert
 translated_errors = engine.translated_errors
 translated = engine.translate
 without_waiting = engine.without_waiting

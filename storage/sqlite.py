@@ -49,6 +49,11 @@ class SqliteEngine(Engine):
     def writing(self):
         return self.database.atomic("IMMEDIATE")
 
+    def insert(self, statement, parameters):
+        # RETURNING would cost a copy of each page that the statement changes: SQLite runs it as a trigger.
+        cursor = self.execute(statement, parameters)
+        return cursor.lastrowid if cursor.rowcount else None
+
     @contextmanager
     def without_waiting(self):
         ((patience,),) = self.execute("PRAGMA busy_timeout", ()).fetchall()
@@ -67,10 +72,7 @@ class SqliteEngine(Engine):
         return error
 
     def health(self, settings):
-        """Return {"read", "version" and "write".
-
-        "ok" or the problem}, without SQLite's text, which may quote data.
-        """
+        # Without SQLite's text, which may quote stored values.
         checks = dict.fromkeys(("read", "version", "write"), "not tried")
         file = file_url(settings.path, "rw")
         try:

@@ -45,7 +45,7 @@ class Image(Table):
     revision = IntegerField(default=1)  # incremented by every write
     nonce = CharField(16)  # random, new with every write, so that no ETag comes back
     # Derived by ``documents_of`` with every write from the other columns, properties and locations:
-    shelf = SmallIntegerField(default=0)  # list partition
+    list_partition = SmallIntegerField(default=0)  # of storage.documents
     brief = TextField(default="")  # JSON of six fields
     document = TextField(default="")  # JSON of the full record, up to its locations
     location_document = TextField(default="")  # the rest of it
@@ -208,9 +208,9 @@ INSERT = f"""INSERT INTO image ({", ".join(COLUMNS[1:])}) VALUES ({", ".join(f":
 # shared with them; other callers see public ones. Only admins see deleted images.
 VISIBLE = {
     "admin": "1",
-    "tenant": f"""shelf < {DELETED} AND (shelf IN ({NORMAL}, {KILLED}) OR owner = :tenant
+    "tenant": f"""list_partition < {DELETED} AND (list_partition IN ({NORMAL}, {KILLED}) OR owner = :tenant
         OR EXISTS (SELECT 1 FROM member WHERE image_id = pk AND member = :tenant))""",
-    "public": f"shelf IN ({NORMAL}, {KILLED})",
+    "public": f"list_partition IN ({NORMAL}, {KILLED})",
 }
 
 
@@ -346,5 +346,5 @@ def require_pair(row):
 def require_room_for_image(context):
     """Raise QuotaExceeded if the caller's tenant has used up its image quota."""
     if (quota := context.quota("user_image_quota")) != UNLIMITED:
-        owned = Image.select().where((Image.owner == context.tenant) & (Image.shelf < DELETED)).limit(quota)
+        owned = Image.select().where((Image.owner == context.tenant) & (Image.list_partition < DELETED)).limit(quota)
         context.require_room("user_image_quota", owned.count() + 1)

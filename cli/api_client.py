@@ -73,11 +73,11 @@ class Client:
         """
         if (image_id := schemas.canonical_uuid(text)) and (image := self.show_or_none(image_id)):
             return image
-        shelves = DELETED if deleted else ALIVE
-        found = [image for shelf in shelves for image in self.images(name=text, **shelf, limit=MAX_CANDIDATES + 1)]
+        states = DELETED if deleted else ALIVE
+        found = [image for state in states for image in self.images(name=text, **state, limit=MAX_CANDIDATES + 1)]
         prefix = None if found else id_prefix(text)
         if prefix and len(prefix) >= MIN_PREFIX_DIGITS:
-            found = self.having_prefix(prefix, shelves)
+            found = self.having_prefix(prefix, states)
         if len(found) == 1:
             return found[0]
         kind = "deleted image" if deleted else "image"
@@ -91,14 +91,14 @@ class Client:
             "\n".join([f"“{cleaned(text)}” matches several images; give one of these ids:", *lines, *more]), NOT_FOUND
         )
 
-    def having_prefix(self, prefix, shelves):
+    def having_prefix(self, prefix, states):
         """Return the images whose id starts with ``prefix``.
 
         The search also matches words.
         """
         found = []
-        for shelf in shelves:
-            for image in self.images(search=prefix, **shelf):
+        for state in states:
+            for image in self.images(search=prefix, **state):
                 if image["id"].startswith(prefix):
                     found.append(image)
                 if len(found) > MAX_CANDIDATES:

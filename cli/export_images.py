@@ -18,7 +18,7 @@ PARTITIONS = [state + offset for state in (NORMAL, KILLED, DELETED) for offset i
 SELECT_PARTITION = """SELECT document, location_document, visibility,
     (SELECT json_group_array(json_array(member, can_share))
      FROM (SELECT member, can_share FROM member WHERE image_id = pk ORDER BY member)) AS members, created_at, id
-    FROM image WHERE shelf = {}"""
+    FROM image WHERE list_partition = {}"""
 SELECT = " UNION ALL ".join(SELECT_PARTITION.format(partition) for partition in PARTITIONS)
 
 

@@ -23,7 +23,7 @@ class Entry(NamedTuple):
     def signature(self):
         """Return (size, mtime, inode).
 
-        differ when the content does, unless the clock was set back.
+        They differ when the content does, unless the clock was set back.
         """
         return self.status.st_size, self.status.st_mtime_ns, self.status.st_ino
 

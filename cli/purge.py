@@ -57,7 +57,7 @@ def require_consent(yes):
 def find_deleted(before):
     """Return the primary keys of the images that were deleted before a time."""
     with engine.reading():
-        found = Image.select(Image.pk).where((Image.shelf >= DELETED) & (Image.deleted_at < before))
+        found = Image.select(Image.pk).where((Image.list_partition >= DELETED) & (Image.deleted_at < before))
         return [pk for (pk,) in found.tuples()]
 
 

@@ -72,7 +72,7 @@ def scan_images(client, paths, dry_run, watches, interval, mark_missing, is_publ
 class Scan:
     """Scan of the paths ``roots``.
 
-    prints a line per file and counts the outcomes.
+    Prints a line per file and counts the outcomes.
     """
 
     def __init__(self, records, roots, jobs, verbose):

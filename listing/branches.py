@@ -28,7 +28,7 @@ class Filter(NamedTuple):
 class Branch(NamedTuple):
     """Part of a list that one index scan can serve."""
 
-    partition: int  # the list partition, column ``shelf``
+    partition: int  # the list partition, column ``list_partition``
     scope: str  # visibility scope: all, own, member
     driving_index: Filter | None = None  # filter that the driving index serves, if we choose it
 

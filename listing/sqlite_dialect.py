@@ -66,7 +66,7 @@ class SQLiteDialect(Dialect):
 
     def start_condition(self, branch):
         """Return the condition of a branch's list partition and driving index."""
-        partition = f"shelf = {branch.partition}"
+        partition = f"list_partition = {branch.partition}"
         if branch.driving_index.name == "property":
             return f"{self.property_condition(branch.driving_index)} AND {partition}"
         return START_CONDITIONS[branch.driving_index.name].format(partition=partition)
@@ -111,7 +111,7 @@ class SQLiteDialect(Dialect):
         if name == "member":
             return "member WHERE member = :tenant"
         is_sparse = name in SPARSE_FILTERS or name == "checksum"
-        condition = START_CONDITIONS[name].format(partition="TRUE" if is_sparse else f"shelf = {partition}")
+        condition = START_CONDITIONS[name].format(partition="TRUE" if is_sparse else f"list_partition = {partition}")
         return f"image WHERE {condition}"
 
     def other_properties(self):

@@ -132,7 +132,8 @@ class Probe:
         """Return how many of the first ``most`` images of an index match."""
         matches = " AND ".join(condition for filter_ in filters for condition in dialect.conditions(filter_)) or "TRUE"
         statement = f"""SELECT count(*) FROM (SELECT {matches} AS is_match FROM image INDEXED BY {index}
-            WHERE shelf = {self.partition} AND {after} ORDER BY {order} LIMIT {most}) AS sample WHERE is_match"""
+            WHERE list_partition = {self.partition} AND {after} ORDER BY {order} LIMIT {most}) AS sample
+            WHERE is_match"""
         values = [value for name, value in self.parameters.items() if name != "most"]
         if after == "TRUE":
             values = [value for name, value in self.parameters.items() if name not in ("most", *POSITION)]

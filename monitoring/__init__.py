@@ -21,7 +21,7 @@ from storage.documents import DELETED
 from storage.timing import spent
 from web import respond, respond_json, route_of
 
-COUNT = "SELECT shelf, status, count(*) FROM image GROUP BY shelf, status"
+COUNT = "SELECT list_partition, status, count(*) FROM image GROUP BY list_partition, status"
 
 checks = Blueprint("checks", __name__)
 counts = Blueprint("counts", __name__)
@@ -173,8 +173,8 @@ def count_images():
     by_status, deleted = dict.fromkeys(UPDATE_STATUSES, 0), 0
     with engine.translated_errors():
         rows = engine.execute(COUNT, ()).fetchall()
-    for shelf, status, number in rows:
-        if shelf >= DELETED:
+    for list_partition, status, number in rows:
+        if list_partition >= DELETED:
             deleted += number
         else:
             by_status[status] = by_status.get(status, 0) + number

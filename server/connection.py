@@ -77,9 +77,9 @@ class Connection(TConn):
         Waiting for the thread extends the deadline.
         """
         self.deadline += time.monotonic() - self.queued
-        self.sock.settimeout(max(self.deadline - time.monotonic(), 0.001))
         if self.parser is None:
             if self.cfg.is_ssl:
+                self.sock.settimeout(max(self.deadline - time.monotonic(), 0.001))
                 self.sock = sock.ssl_wrap_socket(self.sock, self.cfg)
                 self.sock.do_handshake()
             self.parser = http.get_parser(self.cfg, self.sock, self.client)

@@ -10,7 +10,7 @@ from storage.fields import BRIEF_FIELDS, DOCUMENT_FIELDS, PUBLIC
 
 # Amazon's formats: an image of one of them has the same disk and container format.
 PAIRED_FORMATS = ("ari", "aki", "ami")
-# List partitions, the column ``shelf``: of public images; private ones are in the next.
+# List partitions, the column ``list_partition``: of public images; private ones are in the next.
 NORMAL, KILLED, DELETED = 0, 2, 4
 PRIVATE = 1
 WORD = re.compile(r"[^\W_]+")
@@ -18,7 +18,7 @@ WORD = re.compile(r"[^\W_]+")
 SEARCHED_CHARACTERS = 4096
 NO_LOCATIONS = ',"location":null,"location_data":[]}'
 # The columns that documents_of returns.
-DERIVED = ("shelf", "brief", "document", "location_document", "digest")
+DERIVED = ("list_partition", "brief", "document", "location_document", "digest")
 
 
 def documents_of(row, properties, locations):
@@ -38,7 +38,7 @@ def documents_of(row, properties, locations):
     }
     location_document = b"," + orjson.dumps(located)[1:]
     return {
-        "shelf": partition_of(row),
+        "list_partition": partition_of(row),
         "brief": brief.decode(),
         "document": document.decode(),
         "location_document": location_document.decode(),

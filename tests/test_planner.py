@@ -87,7 +87,7 @@ def test_a_deep_page_begins_within_the_index(plan_of, client):
     plan = plan_of(query)
 
     assert_reads_no_table_whole(plan)
-    assert any(re.search(r"INDEX image_by_name \(shelf=\? AND \(?name", line) for line in plan)
+    assert any(re.search(r"INDEX image_by_name \(list_partition=\? AND \(?name", line) for line in plan)
 
 
 @pytest.mark.parametrize("sort", ["name", "size", "updated_at"])

@@ -65,7 +65,7 @@ BEHIND_ITS_BACK = {
     "UPDATE image SET name = 'other' WHERE name = 'full'": "name differ from its documents",
     "UPDATE image SET visibility = 'community' WHERE name = 'full'": "visibility, revision or nonce has changed",
     "UPDATE image SET nonce = 'x' WHERE name = 'full'": "visibility, revision or nonce has changed",
-    "UPDATE image SET shelf = 0 WHERE name = 'full'": "shelf is not what its row",
+    "UPDATE image SET list_partition = 0 WHERE name = 'full'": "list_partition is not what its row",
     "UPDATE image SET brief = '{}' WHERE name = 'full'": "brief is not what its row",
     "UPDATE image SET document = 'x' WHERE name = 'full'": "document is not what its row",
     "UPDATE image SET location_document = 'x' WHERE name = 'full'": "location_document is not what its row",
@@ -181,7 +181,7 @@ BROKEN = {
     "empty": (lambda content: b"", "is empty"),
     "pages overwritten": (lambda content: content[:8192] + b"\xa5" * (len(content) - 8192), "is damaged"),
     "a schema that is no text": (
-        lambda content: content.replace(b"image (shelf, created_at, id", b"image (shelf, cr\xe9ated_at, id"),
+        lambda content: content.replace(b"(list_partition, created_at, id", b"(list_partition, cr\xe9ated_at, id"),
         "is damaged: its schema cannot be read",
     ),
     "no schema": (lambda content: content[:100] + b"\xa5" * (len(content) - 100), ""),
@@ -216,7 +216,7 @@ def test_check_names_a_file_that_is_not_there(run, tmp_path):
 
 
 def test_rebuild_renders_documents_anew_under_another_etag(run, make_client, catalogue, database_path):
-    alter(database_path, "UPDATE image SET document = 'x', shelf = 0")
+    alter(database_path, "UPDATE image SET document = 'x', list_partition = 0")
     alter(database_path, "UPDATE property SET created_at = ''")
 
     code, _, errors = run("check", "--rebuild")
@@ -229,7 +229,7 @@ def test_rebuild_renders_documents_anew_under_another_etag(run, make_client, cat
 
 
 def test_a_rebuild_of_a_database_that_is_locked_says_so_in_one_line(run, catalogue, database_path):
-    alter(database_path, "UPDATE image SET document = 'x', shelf = 0")
+    alter(database_path, "UPDATE image SET document = 'x', list_partition = 0")
 
     with closing(sqlite3.connect(database_path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -30,11 +30,11 @@ MONTHS_SHOWN = 24
 # Disjoint parts of the images that are not deleted. The index covers all columns that totals read.
 # Killed images count by status only, since lists leave them out too.
 PARTS = {
-    "all": "image INDEXED BY image_by_created_at WHERE shelf IN ({partitions})",
-    "public": "image INDEXED BY image_by_created_at WHERE shelf IN ({partitions})",
-    "own": "image INDEXED BY image_of_owner WHERE owner = :tenant AND shelf IN ({partitions})",
-    "member": """image WHERE pk IN (SELECT image_id FROM member WHERE member = :tenant) AND shelf IN ({partitions})
-        AND (owner IS NULL OR owner <> :tenant)""",
+    "all": "image INDEXED BY image_by_created_at WHERE list_partition IN ({partitions})",
+    "public": "image INDEXED BY image_by_created_at WHERE list_partition IN ({partitions})",
+    "own": "image INDEXED BY image_of_owner WHERE owner = :tenant AND list_partition IN ({partitions})",
+    "member": """image WHERE pk IN (SELECT image_id FROM member WHERE member = :tenant)
+        AND list_partition IN ({partitions}) AND (owner IS NULL OR owner <> :tenant)""",
 }
 OFFSETS = {"all": (0, PRIVATE), "public": (0,), "own": (PRIVATE,), "member": (PRIVATE,)}
 BY_KIND = "SELECT status, disk_format, count(*), total(size) FROM {part} GROUP BY status, disk_format"
@@ -45,7 +45,7 @@ BY_MONTH = """WITH RECURSIVE month(first, next) AS (
     UNION ALL SELECT date(first, '-1 month'), first FROM month LIMIT {months})
     SELECT substr(first, 1, 7), (SELECT count(*) FROM {part} AND created_at >= first AND created_at < next)
     FROM month"""
-LISTED = f"shelf IN ({NORMAL}, {NORMAL + PRIVATE})"
+LISTED = f"list_partition IN ({NORMAL}, {NORMAL + PRIVATE})"
 
 
 def source_of(part, *states):

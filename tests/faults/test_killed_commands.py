@@ -32,7 +32,7 @@ CONTENT = (
     "SELECT DISTINCT tenant, roles FROM token",
 )
 FULL = {"properties": {"os": "linux"}, "locations": ["file:///x"], "members": {"friend": True}}
-FIRST_OF_TWO_SHELVES = f"DELETE FROM image WHERE shelf = {models.DELETED}"
+FIRST_OF_TWO_PARTITIONS = f"DELETE FROM image WHERE list_partition = {models.DELETED}"
 
 
 def content_of(path):
@@ -52,7 +52,7 @@ class Case(NamedTuple):
 
 @pytest.fixture
 def images(client, make_image, database_path, tmp_path):
-    """Images with all that there is, two of them deleted, of two shelves; and a backup from before the last change."""
+    """Full images, two of them deleted in two list partitions, and a backup from before the last change."""
     make_image(name="plain", is_public=True)
     make_image(name="full", owner="acme", **FULL)
     make_image(name="gone", is_deleted=True, **FULL)
@@ -104,7 +104,7 @@ def purging(folder, watched, images):
     shutil.copy(images, folder / "between.db")
     with closing(sqlite3.connect(folder / "between.db")) as connection, connection:
         connection.execute("PRAGMA foreign_keys = 1")
-        connection.execute(FIRST_OF_TWO_SHELVES)
+        connection.execute(FIRST_OF_TWO_PARTITIONS)
     between = content_of(folder / "between.db")
     return Case(("purge", "--older-than", "0m", "--yes"), watched, path, path, (between,))
 

@@ -1,45 +1,49 @@
 """Glance Registry API v1 over HTTP, and the application factory ``create_app``."""
 
+import re
 from collections.abc import Callable
-from functools import cached_property, lru_cache
-from urllib.parse import quote, unquote_plus
+from functools import cached_property
+from itertools import accumulate
 
 import click
 import orjson
 from flask import Blueprint, Flask, request
 from flask.cli import AppGroup
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import BaseConverter
 
 import auth
 import migrations
 import monitoring
-import schemas
 import ui
 from config import Settings, read_settings
-from errors import Invalid, RegistryError, StartupError
-from listing import pages, parameters
+from errors import RegistryError, StartupError
+from listing import links, pages, parameters
 from members import Member, parse_member, parse_memberships
 from models import Image
 from security import PURGE_HEADER
 from server import startup_checks
 from storage import engine
+from storage.fields import DOCUMENT_FIELDS
 from ui import api_docs
 from web import (
     Application,
     answer_http_error,
     answer_registry_error,
     answer_unexpected_error,
-    image_headers,
+    matching_tags,
     no_content,
     read_json,
+    require_readable_path,
     respond,
     respond_json,
 )
 
-# gunicorn accepts request lines of 8,190 bytes; a longer next link omits the position.
-LONGEST_QUERY = 8000
-SAFE_IN_QUERY = "%=!$'()*+,;:@/?-._~"  # RFC 3986
+FIELD_HEADERS = [(name, f"x-image-meta-{name}") for name in (*DOCUMENT_FIELDS, "location")]
+# Python's http.client reads at most 100 header lines; about 32 are not properties.
+MOST_PROPERTY_HEADERS = 64
+MOST_PROPERTY_HEADER_BYTES = 16 * 1024
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 v1 = Blueprint("v1", __name__)
 
@@ -159,28 +163,6 @@ def show_history(image_id):
     return respond_json({"history": Image.history_of(image_id, request.context)})
 
 
-class ImageIdConverter(BaseConverter):
-    """URL converter of image ids: any spelling of a UUID to its canonical one, other text to ""."""
-
-    regex = "(?!detail$)[^/]+"  # GET /images/detail is a path of its own
-    part_isolating = True
-
-    def to_python(self, value):
-        """Return the canonical UUID, or "", which no image has."""
-        return schemas.canonical_uuid(value) or ""
-
-
-class MemberIdConverter(BaseConverter):
-    """URL converter of member ids: any text with slashes, without one trailing slash."""
-
-    regex = "(?s:.+)"
-    part_isolating = False
-
-    def to_python(self, value):
-        """Return the member id."""
-        return value.removesuffix("/")
-
-
 class InvalidSettings:
     """Settings with an error, for commands: reading a section raises it, so that ``--help`` still works."""
 
@@ -231,7 +213,6 @@ def create_full_app(settings):
         startup_checks.require_duplicates_reported(settings.auth, "flask run")
         migrations.prepare(settings.database)
     app = Application("registry", settings, auth.find_token)
-    app.url_map.converters |= {"image_id": ImageIdConverter, "member_id": MemberIdConverter}
     app.register_error_handler(RegistryError, answer_registry_error)
     app.register_error_handler(HTTPException, answer_http_error)
     app.register_error_handler(Exception, answer_unexpected_error)
@@ -278,31 +259,13 @@ def respond_page(content, headers=()):
     images, position = pages.list_page(query, context, content)
     link = []
     if position:
-        link = [("Link", next_link(position[-1], parameters.position_text(query.sort_key, position)))]
+        text = parameters.position_text(query.sort_key, position)
+        path = f"{request.script_root}{request.path}"
+        link = [("Link", links.next_link(path, request.query_string, position[-1], text))]
     count = [count_header(pages.count_images(query, context))] if query.is_counted else []
     response = respond(b'{"images":[%b]}' % images, [*link, *count])
     response.headers.extend(headers)
     return response
-
-
-def next_link(marker, position):
-    """Return the Link header of the page after ``marker``.
-
-    ``position`` is its encoded place.
-    """
-    by_marker = f"{kept_parameters(request.query_string)}marker={marker}"
-    parameters = f"{by_marker}&position={position}"
-    if len(parameters) > LONGEST_QUERY:
-        parameters = by_marker
-    return f'<{request.script_root}{request.path}?{parameters}>; rel="next"'
-
-
-@lru_cache(maxsize=512)
-def kept_parameters(query_string):
-    """Return the query as the client wrote it, without marker and position."""
-    named = [(unquote_plus(part.partition("=")[0]), part) for part in query_string.decode("latin-1").split("&")]
-    kept = [part for name, part in named if part and name not in ("marker", "position")]
-    return "".join(f"{quote(part, safe=SAFE_IN_QUERY, encoding='latin-1')}&" for part in kept)
 
 
 def count_header(count):
@@ -320,17 +283,25 @@ def respond_record(row, headers=()):
     return respond(b'{"image":%b}' % record, [("ETag", f'"{tag}"'), *headers])
 
 
-def matching_tags():
-    """Return the ETags of If-Match, or None without that header."""
-    return request.if_match if "If-Match" in request.headers else None
+def image_headers(image):
+    """Return the x-image-meta headers of a record as [(name, value)].
 
-
-def require_readable_path():
-    """Raise Invalid for a path that is not UTF-8.
-
-    Werkzeug decodes such bytes as U+FFFD, which could name another member.
+    Properties beyond the limits of common clients, or with names that no header can have, are omitted.
     """
-    try:
-        request.environ["PATH_INFO"].encode("latin-1").decode()
-    except UnicodeDecodeError:
-        raise Invalid({"member_id": ["Must be UTF-8."]}) from None
+    named = {}
+    for name, value in image["properties"].items():
+        if HEADER_NAME.fullmatch(name):
+            named.setdefault(f"x-image-meta-property-{name.lower()}", value)
+    properties = header_values(list(named.items())[:MOST_PROPERTY_HEADERS])
+    sizes = accumulate(len(name) + len(value) + len(": \r\n") for name, value in properties)
+    fitting = [header for header, size in zip(properties, sizes, strict=True) if size <= MOST_PROPERTY_HEADER_BYTES]
+    return header_values([(name, image[field]) for field, name in FIELD_HEADERS]) + fitting
+
+
+def header_values(headers):
+    """Return headers with text values: UTF-8 as Latin-1 (PEP 3333), null as ""."""
+    headers = [(name, "" if value is None else str(value)) for name, value in headers]
+    text = "".join([value for _, value in headers])
+    if text.isascii() and text.isprintable():
+        return headers
+    return [(name, CONTROL_CHARACTERS.sub(" ", value).encode().decode("latin-1")) for name, value in headers]

@@ -257,7 +257,7 @@ class ImageBodies:
         self.on_update = image_schema(api, UPDATE_STATUSES, {}, nullable)
 
     def parse_create(self, body, context):
-        """Return the values of a new image, with ``properties`` and ``locations``. Raises Invalid."""
+        """Return the values of a new image. Raises Invalid."""
         ignored = () if context.is_admin else ("owner", "created_at", "updated_at")
         return load_new_image(self.on_create, require_object(body, "image"), ignored)
 
@@ -274,7 +274,7 @@ class ImageBodies:
 
 
 def image_schema(api, statuses, status_options, format_options, extras=()):
-    """Return the schema of an image in a body, or in a file with ``extras`` {name: field}."""
+    """Return the schema of an image with further fields ``extras`` {name: field}."""
     words = {
         "status": word(statuses, "Invalid image status: must be", **status_options),
         "disk_format": word(api.disk_formats, **format_options),

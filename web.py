@@ -1,4 +1,4 @@
-"""HTTP below the routes: requests, responses, record headers, links and error handlers."""
+"""HTTP below the routes: requests, responses, URL converters and error handlers."""
 
 import json
 import logging
@@ -9,19 +9,17 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache, partial
 from http import HTTPStatus
-from itertools import accumulate
 
 import orjson
 from flask import Flask, Request, Response, current_app, request
 from werkzeug.exceptions import MethodNotAllowed
 from werkzeug.http import HTTP_STATUS_CODES
-from werkzeug.routing import MapAdapter
+from werkzeug.routing import BaseConverter, MapAdapter
 
 import schemas
 from auth import ANONYMOUS, identify
 from errors import Invalid, RequestTimeout, TooLarge, UnsupportedMediaType
 from security import SAFE_HEADERS, RequestGuard
-from storage.fields import DOCUMENT_FIELDS
 
 # Up to this much of a refused body is read, so that its sender gets the response; then the connection closes.
 DRAINED_BYTES = 8 * 1024 * 1024
@@ -37,14 +35,6 @@ CHALLENGES = {
 }
 REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 CONVERTER = re.compile(r"<(?:\w+:)?(\w+)>")
-UNMATCHED = "unmatched"
-FIELD_HEADERS = [(name, f"x-image-meta-{name}") for name in (*DOCUMENT_FIELDS, "location")]
-# Python's http.client reads at most 100 header lines; about 32 are not properties.
-MOST_PROPERTY_HEADERS = 64
-MOST_PROPERTY_HEADER_BYTES = 16 * 1024
-CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
-HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-
 STATUS_LINES = {status: f"{status} {phrase.upper()}" for status, phrase in HTTP_STATUS_CODES.items()}
 
 logger = logging.getLogger("registry")
@@ -107,6 +97,7 @@ class Application(Flask):
         self.limited = lru_cache(maxsize=1024)(partial(replace, limits=settings.api))  # Context → with its quotas
         self.url_map.strict_slashes = False
         self.url_map.merge_slashes = False
+        self.url_map.converters |= {"image_id": ImageIdConverter, "member_id": MemberIdConverter}
         self.before_request(admit_request)
         self.after_request(complete_response)
 
@@ -130,6 +121,28 @@ class Application(Flask):
     def identify(self, request):
         """Return the Context of a request by its headers."""
         return identify(request.environ, self.settings.auth, self.find_token)
+
+
+class ImageIdConverter(BaseConverter):
+    """URL converter of image ids: any spelling of a UUID to its canonical one, other text to ""."""
+
+    regex = "(?!detail$)[^/]+"  # GET /images/detail is a path of its own
+    part_isolating = True
+
+    def to_python(self, value):
+        """Return the canonical UUID, or "", which no image has."""
+        return schemas.canonical_uuid(value) or ""
+
+
+class MemberIdConverter(BaseConverter):
+    """URL converter of member ids: any text with slashes, without one trailing slash."""
+
+    regex = "(?s:.+)"
+    part_isolating = False
+
+    def to_python(self, value):
+        """Return the member id."""
+        return value.removesuffix("/")
 
 
 def admit_request():
@@ -178,6 +191,22 @@ def has_body(request):
     """Return whether a request announces a body."""
     environ = request.environ
     return environ.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ
+
+
+def matching_tags():
+    """Return the ETags of If-Match, or None without that header."""
+    return request.if_match if "If-Match" in request.headers else None
+
+
+def require_readable_path():
+    """Raise Invalid for a path that is not UTF-8.
+
+    Werkzeug decodes such bytes as U+FFFD, which could name another member.
+    """
+    try:
+        request.environ["PATH_INFO"].encode("latin-1").decode()
+    except UnicodeDecodeError:
+        raise Invalid({"member_id": ["Must be UTF-8."]}) from None
 
 
 def read_json(is_required=True):
@@ -271,34 +300,11 @@ def is_deep(value):
     return True
 
 
-def image_headers(image):
-    """Return the x-image-meta headers of a record as [(name, value)].
-
-    Properties beyond the limits of common clients, or with names that no header can have, are omitted.
-    """
-    named = {}
-    for name, value in image["properties"].items():
-        if HEADER_NAME.fullmatch(name):
-            named.setdefault(f"x-image-meta-property-{name.lower()}", value)
-    properties = header_values(list(named.items())[:MOST_PROPERTY_HEADERS])
-    sizes = accumulate(len(name) + len(value) + len(": \r\n") for name, value in properties)
-    fitting = [header for header, size in zip(properties, sizes, strict=True) if size <= MOST_PROPERTY_HEADER_BYTES]
-    return header_values([(name, image[field]) for field, name in FIELD_HEADERS]) + fitting
-
-
-def header_values(headers):
-    """Return headers with text values: UTF-8 as Latin-1 (PEP 3333), null as ""."""
-    headers = [(name, "" if value is None else str(value)) for name, value in headers]
-    text = "".join([value for _, value in headers])
-    if text.isascii() and text.isprintable():
-        return headers
-    return [(name, CONTROL_CHARACTERS.sub(" ", value).encode().decode("latin-1")) for name, value in headers]
-
-
 def log_failure(error):
-    """Log the cause of a server-side error."""
-    if error.status >= 500:
-        logger.error("%s: %s", describe_request(), describe_cause(error.__cause__))
+    """Log the cause of a server-side error in one line."""
+    if error.status >= 500:  # without quoted text, which may be a location
+        cause = " ".join(str(error.__cause__).partition(" with text ")[0].split())
+        logger.error("%s: %s", describe_request(), cause)
 
 
 def describe_request():
@@ -309,12 +315,7 @@ def describe_request():
 
 def route_of(rule):
     """Return a URL rule as the OpenAPI document writes it, or "unmatched" for None."""
-    return UNMATCHED if rule is None else CONVERTER.sub(r"{\1}", rule)
-
-
-def describe_cause(cause):
-    """Return a database error in one line, without quoted text (maybe a location)."""
-    return " ".join(str(cause).partition(" with text ")[0].split())
+    return "unmatched" if rule is None else CONVERTER.sub(r"{\1}", rule)
 
 
 def answer_registry_error(error):

@@ -5,6 +5,7 @@
 
 - ``parameters``: ``parse_list_query``, ``parse_parameters``, ``position_text``, and the tables of parameters
 - ``pages``: ``list_page``, ``count_images``, and one record: ``show``, ``rendered``
+- ``links``: ``next_link``, the Link header of a page
 - for all engines: ``branches`` (branches, ranges and filters as plain data), ``dialect`` (portable SQL), ``search``
 - for SQLite: ``sqlite_planner`` (driving index), ``sqlite_dialect``
 """

@@ -100,7 +100,7 @@ def version_faults(connection, schemas):
 
 
 def schema_of(connection):
-    """Return {(kind, name): (table, statement that creates it)}, without the search index and its tables."""
+    """Return {(kind, name): (table, statement)} without the search index."""
     show_odd_bytes(connection)
     query = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'search%'"
     return {(kind, name): (table, sql) for kind, name, table, sql in connection.execute(query)}

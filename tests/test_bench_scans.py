@@ -9,6 +9,7 @@ import pytest
 from conftest import ROOT, clean_environment
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(shutil.which("sha512sum") is None, reason="there is no sha512sum to compare with")
 def test_a_scan_is_held_against_the_programs_that_take_the_same_sums(tmp_path):
     options = ["--sparse", "8", "--dense", "0", "--rounds", "1", "--folder", str(tmp_path)]

@@ -214,6 +214,7 @@ NAMES = ("", "a", "a" * 255, "😀" * 255, "日本語 \x01\n\t", "None", "null",
 LONGEST_URL = "file:" + "a" * 4091
 
 
+@pytest.mark.sampled("field")
 @pytest.mark.parametrize(
     ("field", "given", "stored"),
     [
@@ -261,6 +262,7 @@ NO_TIMES = (
 
 
 @pytest.mark.sampled
+@pytest.mark.sampled("field")
 @pytest.mark.parametrize(
     ("field", "value"),
     [

@@ -58,6 +58,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.sampled("state")
 @pytest.mark.parametrize(("change", "code", "state", "reason"), CHANGES.values(), ids=CHANGES)
 def test_a_file_is_held_against_its_record(folder, disk, change, code, state, reason):
     change(disk)

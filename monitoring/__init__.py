@@ -62,7 +62,7 @@ class Record(NamedTuple):
     length: int | None  # of its body
     request_id: str
     tenant: str | None
-    in_sqlite: float
+    in_database: float
     waits: tuple  # for the write lock, each in seconds
 
 

@@ -22,7 +22,7 @@ CONSTANT = re.compile(r"(\w+\.)?[A-Z][A-Z_]*(\[\w+\])?")
 REACH = {
     "server/counters.py": {"mmap.mmap"},
     "storage/file_checks.py": {"open", "os.fstat", "os.path.getsize", "sqlite3.connect", "storage.sqlite.connect"},
-    "config.py": {"open", "os.environ"},
+    "config.py": {"open", "os.environ", "os.path.abspath"},
     "storage/base.py": {"abc.ABC", "abc.abstractmethod"},
     "storage/engine.py": {".open"},
     "storage/integrity.py": {"sqlite3"},

@@ -205,10 +205,10 @@ class DatabaseSection(SECTIONS["database"]):
 
     @property
     def absolute(self) -> "DatabaseSection":
-        """Return the section with an absolute path, for a process with another working directory."""
+        """Return the section with an absolute path, for any working directory."""
         return self.at(self.path)
 
-    def at(self, path: str | os.PathLike) -> "DatabaseSection":
+    def at(self, path: str) -> "DatabaseSection":
         """Return the section with another database file."""
         return self._replace(connection=f"sqlite:///{os.path.abspath(path)}")
 

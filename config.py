@@ -203,6 +203,15 @@ class DatabaseSection(SECTIONS["database"]):
         """Return the path in ``connection``."""
         return self.connection.removeprefix("sqlite:///")
 
+    @property
+    def absolute(self) -> "DatabaseSection":
+        """Return the section with an absolute path, for any working directory."""
+        return self.at(self.path)
+
+    def at(self, path: str) -> "DatabaseSection":
+        """Return the section with another database file."""
+        return self._replace(connection=f"sqlite:///{os.path.abspath(path)}")
+
 
 SECTIONS["database"] = DatabaseSection
 Settings = namedtuple("Settings", SECTIONS)

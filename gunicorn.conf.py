@@ -114,7 +114,7 @@ def reload_if_valid(arbiter, reload):
         startup_checks.require_served(options, set(candidate.address) - set(arbiter.cfg.address))
         for listener in () if is_moving else arbiter.LISTENERS:
             startup_checks.require_closed(options.auth, listener.getsockname())
-        if options.database.path != arbiter.database.path:
+        if options.database.connection != arbiter.database.connection:
             migrations.prepare(options.database)
     except SystemExit as refusal:
         arbiter.log.error("Not reloaded, and serving as before: %s", refusal)

@@ -1,10 +1,10 @@
 """Change log of each image: its newest changes, up to [api] image_history_limit."""
 
 import orjson
-from peewee import SQL, CharField, CompositeKey, IntegerField, Model, TextField, fn
+from peewee import SQL, CharField, CompositeKey, IntegerField, Model, TextField
 
 from storage.documents import change_digest, fits
-from storage.engine import damaged, database, execute
+from storage.engine import damaged, database, execute, malformed_json
 from storage.fields import HISTORY_FIELDS
 
 LONGEST_TEXT = 255
@@ -79,7 +79,7 @@ def renew_checksums(pk):
 
     Within a transaction.
     """
-    Change.delete().where((Change.image_id == pk) & (fn.json_valid(Change.changes) == 0)).execute()
+    Change.delete().where((Change.image_id == pk) & malformed_json(Change.changes)).execute()
     for entry in Change.select().where(Change.image_id == pk).dicts():
         changed = Change.update(digest=change_digest(entry))
         changed.where((Change.image_id == pk) & (Change.number == entry["number"])).execute()

@@ -7,6 +7,7 @@ from flask import current_app
 
 from cli import database_copy, record_files
 from cli.runtime import with_application
+from storage import filesystem
 
 
 @click.command("backup")
@@ -30,5 +31,5 @@ def back_up_database(to, force):
         with database_copy.copied(path, target) as part:
             images = database_copy.require_whole(part, "the copy")
             part.replace(target)
-            database_copy.sync_folder(target)
+            filesystem.sync_folder(target)
     click.echo(f"backed up {images} images", err=True)

@@ -2,15 +2,14 @@
 
 import fcntl
 import os
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 
 import click
 from flask import current_app
 
-from cli import database_copy, output
+from cli import output
 from cli.param_types import cleaned
-from storage import engine, wal
+from storage import engine
 
 
 def print_result(label, place, image, reason):
@@ -36,7 +35,7 @@ def single_run(is_local, paths):
 
     The lock is on the local database's folder, or, if the registry is a server's, on each of the ``paths``.
     """
-    folder = os.path.dirname(os.path.abspath(current_app.settings.database.path))
+    folder = engine.folder(current_app.settings.database)
     with ExitStack() as opened:
         for path in [folder] if is_local else sorted(paths):
             with suppress(OSError):  # some file systems have no locks
@@ -55,27 +54,12 @@ def acquire_lock(handle):
         fcntl.flock(handle, fcntl.LOCK_EX)
 
 
-@contextmanager
 def deferred_sync(is_local):
-    """Sync commits to the local database once at the end, not one by one.
+    """Return a context that syncs commits to the local database once, at its end.
 
     A power loss before that may lose records, whole ones only; the next scan adds them again.
     """
-    if not is_local:
-        yield
-        return
-    path = current_app.settings.database.path
-    log, mark = Path(wal.log_of(path)), Path(wal.unsynced_mark_of(path))
-    mark.touch(0o600)
-    database_copy.sync_folder(mark)
-    engine.execute("PRAGMA synchronous = normal", ())
-    try:
-        yield
-    finally:
-        engine.execute("PRAGMA synchronous = full", ())
-        if log.exists():
-            database_copy.sync(log)
-        mark.unlink(missing_ok=True)
+    return engine.deferred_sync(current_app.settings.database) if is_local else nullcontext()
 
 
 def is_public_by_default():

@@ -11,6 +11,7 @@ from cli.check import look
 from cli.progress import progress_bar
 from cli.record_files import part_of
 from storage import file_checks, wal
+from storage.filesystem import sync, sync_folder
 
 # SQLite's lock bytes (sqlite.org, fileformat2.html): one pending, one reserved, 510 shared.
 LOCK_BYTE, LOCK_BYTES = 0x40000000, 512
@@ -76,24 +77,6 @@ def require_whole(part, name):
         raise click.ClickException(f"{name}: {found.count} faults; nothing was written.")
     sync(part)
     return found.images
-
-
-def sync(path):
-    """Sync a file to disk."""
-    handle = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sync_folder(path):
-    """Sync the folder of a path to disk, and with it new and renamed files."""
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from cli.demo_images import SAMPLES, make_body, make_id
 from cli.progress import progress_bar
 from cli.runtime import Failure, with_application
 from formatting import format_count
-from storage.engine import open_database
+from storage import engine
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 30
@@ -59,9 +59,9 @@ def show_demo(into, force, port, no_browser, no_serve):
 def use_database(path):
     """Switch the application to another database file."""
     application = current_app._get_current_object()
-    database = application.settings.database._replace(connection=f"sqlite:///{os.path.abspath(path)}")
+    database = application.settings.database.at(path)
     application.settings = application.settings._replace(database=database)
-    open_database(database)
+    engine.open_database(database)
 
 
 def add_samples(client, is_forced):
@@ -69,13 +69,13 @@ def add_samples(client, is_forced):
 
     Raises: Failure if the registry has other images.
     """
-    path = current_app.settings.database.path
+    registry = engine.shown_name(current_app.settings.database)
     ours = {make_id(sample) for sample in SAMPLES}
     present = {
         image["id"] for query in ({}, {"status": "killed"}, {"deleted": True}) for image in client.images(**query)
     }
     if present - ours and not is_forced:
-        held = f"{path} already has {format_count(len(present - ours), 'image')}"
+        held = f"{registry} already has {format_count(len(present - ours), 'image')}"
         raise Failure(f"{held}. Use --into FILE for a separate demo database, or --force to add to this one.")
     missing = [sample for sample in SAMPLES if make_id(sample) not in present]
     with progress_bar("demo", len(missing)) as show:
@@ -86,7 +86,7 @@ def add_samples(client, is_forced):
             if sample.is_deleted:
                 client.delete(image["id"])
             show(done, done)
-    output.echo(f"{len(missing)} images added to {path}, {len(ours) - len(missing)} already there.", err=True)
+    output.echo(f"{len(missing)} images added to {registry}, {len(ours) - len(missing)} already there.", err=True)
 
 
 def serve_demo(port, is_without_browser):
@@ -123,7 +123,7 @@ def make_environment(port):
         "REGISTRY_SERVER_BIND_HOST": "127.0.0.1",
         "REGISTRY_SERVER_CERTFILE": "",
         "REGISTRY_SERVER_KEYFILE": "",
-        "REGISTRY_DATABASE_CONNECTION": f"sqlite:///{os.path.abspath(current_app.settings.database.path)}",
+        "REGISTRY_DATABASE_CONNECTION": current_app.settings.database.absolute.connection,
         "REGISTRY_SERVER_BIND_PORT": str(port),
     }
 

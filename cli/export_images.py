@@ -1,5 +1,6 @@
 """``export``: write all images to a file of records, from one snapshot."""
 
+import functools
 import sys
 
 import click
@@ -9,17 +10,10 @@ from cli import record_files
 from cli.progress import progress_bar
 from cli.record_lines import line_of
 from cli.runtime import prepare, with_application
+from listing import export
 from storage import engine
-from storage.documents import DELETED, KILLED, NORMAL, PRIVATE
 
 SHOWN_EVERY = 2000
-# The index yields each list partition in order, and SQLite merges them without a sort.
-PARTITIONS = [state + offset for state in (NORMAL, KILLED, DELETED) for offset in (0, PRIVATE)]
-SELECT_PARTITION = """SELECT document, location_document, visibility,
-    (SELECT json_group_array(json_array(member, can_share))
-     FROM (SELECT member, can_share FROM member WHERE image_id = pk ORDER BY member)) AS members, created_at, id
-    FROM image WHERE list_partition = {}"""
-SELECT = " UNION ALL ".join(SELECT_PARTITION.format(partition) for partition in PARTITIONS)
 
 
 @click.command("export")
@@ -41,11 +35,11 @@ def export_images(file, force):
     """
     settings = current_app.settings.database
     prepare(settings)
-    path = settings.path
-    with record_files.writing(file, path, force) as target, engine.reading():
-        rows = engine.execute(f"{SELECT} ORDER BY created_at, id", ())
+    is_database = functools.partial(engine.owns, settings)
+    with record_files.writing(file, is_database, force) as target, engine.reading():
+        rows = export.read_records()
         exported = 0
-        with progress_bar("export", count_images() if sys.stderr.isatty() else None) as show:
+        with progress_bar("export", export.count_records() if sys.stderr.isatty() else None) as show:
             for document, location_document, visibility, members, _, _ in rows:
                 target.write(line_of(document, location_document, visibility, members))
                 exported += 1
@@ -53,7 +47,3 @@ def export_images(file, force):
                     show(exported, exported)
             show(exported, exported)
     click.echo(f"exported {exported}", err=True)
-
-
-def count_images():
-    return engine.execute("SELECT count(*) FROM image", ()).fetchone()[0]

@@ -19,8 +19,6 @@ SHOWN_EVERY = 2000
 LONGEST_LINE = 64 * 1024 * 1024
 LONGEST_REASON = 1000
 HINT = " An array, as list --json prints it, cannot be imported: use export, which writes a record a line."
-# SQLite's page cache during the import: index entries of random ids and names are spread over the whole file.
-CACHE_KIBIBYTES = 64 * 1024
 
 
 @click.command("import")
@@ -46,17 +44,18 @@ def import_images(file, skip_invalid, on_conflict):
     settings = current_app.settings
     prepare(settings.database, may_create=True)
     parser, importer = RecordParser(settings.api), Importer(on_conflict)
-    with naming(file), record_files.reading(file) as (source, beneath), engine.writing():
-        engine.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}", ())
-        with progress_bar("import", record_files.size_of(beneath)) as show:
-            for number, line in numbered_lines(source):
-                importer.store(number, parse(parser, number, line, skip_invalid))
-                if number % SHOWN_EVERY == 0:
-                    show(record_files.position_of(beneath), importer.imported)
-            search_index.index_words()
-            show(record_files.position_of(beneath), importer.imported)
-    # Beside a running server the log would stay as large as the import.
-    engine.execute("PRAGMA wal_checkpoint(TRUNCATE)", ())
+    with (
+        naming(file),
+        record_files.reading(file) as (source, beneath),
+        engine.bulk_load(),
+        progress_bar("import", record_files.size_of(beneath)) as show,
+    ):
+        for number, line in numbered_lines(source):
+            importer.store(number, parse(parser, number, line, skip_invalid))
+            if number % SHOWN_EVERY == 0:
+                show(record_files.position_of(beneath), importer.imported)
+        search_index.index_words()
+        show(record_files.position_of(beneath), importer.imported)
     click.echo(importer.summary, err=True)
 
 

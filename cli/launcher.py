@@ -77,4 +77,4 @@ def launcher_settings(environment):
     settings = read_settings(environment)
     if ("database", "connection") in given_texts(environment):
         return settings
-    return settings._replace(database=settings.database._replace(connection=f"sqlite:///{ROOT / 'registry.db'}"))
+    return settings._replace(database=settings.database.at(str(ROOT / "registry.db")))

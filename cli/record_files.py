@@ -28,8 +28,10 @@ def reading(name):
 
 
 @contextmanager
-def writing(name, database_path, is_forced):
+def writing(name, is_database, is_forced):
     """Yield a binary file that takes its place when it is whole.
+
+    No export replaces the database: ``is_database`` returns whether an existing path is its file.
 
     Only its owner can read it, since locations can carry credentials. Raises ClickException of one line.
     """
@@ -40,7 +42,7 @@ def writing(name, database_path, is_forced):
             stream.flush()
             return
         path = Path(os.path.realpath(name))
-        if path.exists() and path.samefile(database_path):
+        if path.exists() and is_database(path):
             raise click.ClickException(f"{name}: is the database itself.")
         if path.is_file() and not is_forced:
             raise click.ClickException(f"{name}: exists; --force replaces it.")

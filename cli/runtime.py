@@ -2,7 +2,6 @@
 
 import functools
 import io
-import os
 import sys
 from contextlib import contextmanager
 
@@ -11,6 +10,7 @@ from flask.cli import with_appcontext
 
 import migrations
 from errors import RegistryError, StartupError
+from storage import engine
 
 FAILED, USAGE, NOT_FOUND, NO_ACCESS, UNREACHABLE = 1, 2, 3, 4, 5
 EXIT_CODES = {400: USAGE, 401: NO_ACCESS, 403: NO_ACCESS, 404: NOT_FOUND, 503: UNREACHABLE, 507: UNREACHABLE}
@@ -106,22 +106,18 @@ def prepare(settings, *, may_create=False, is_brief=False):
 
 
 def require_writable(settings):
-    """Raise Failure if the database or its folder is read-only.
-
-    Readers write SQLite's log too.
-    """
-    path = os.path.abspath(settings.path)
-    if os.path.isfile(path) and not (os.access(path, os.W_OK) and os.access(os.path.dirname(path), os.W_OK)):
-        problem = f"Cannot write to {settings.path} or its folder, which reading the database needs"
+    """Raise Failure if the database is read-only."""
+    if not engine.is_writable(settings):
+        problem = f"Cannot write to {engine.shown_name(settings)} or its folder, which reading the database needs"
         raise Failure(f"{problem}. Use its server (--url), or copy it: {program()} backup FILE", UNREACHABLE)
 
 
 def require_database(settings):
     """Raise Failure if there is no database.
 
-    A mistyped path must not become an empty registry.
+    A mistyped name must not become an empty registry.
     """
-    if not os.path.exists(settings.path):
+    if not engine.exists(settings):
         create = f"Create one with make run, {program()} create or {program()} scan"
         other = "or name another in REGISTRY_DATABASE_CONNECTION"
-        raise Failure(f"There is no database at {settings.path}. {create}, {other}.", UNREACHABLE)
+        raise Failure(f"There is no database at {engine.shown_name(settings)}. {create}, {other}.", UNREACHABLE)

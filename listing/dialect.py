@@ -1,4 +1,4 @@
-"""SQL of list pages: portable statements, and the methods in which engines differ."""
+"""SQL of list pages, aggregates and exports: portable statements, and the methods in which engines differ."""
 
 from listing.branches import Filter
 from storage.documents import BRIEF_FIELDS, DOCUMENT_FIELDS, NO_LOCATIONS
@@ -39,6 +39,25 @@ class Dialect:
 
     def other_properties(self):
         """Return the condition of the property pairs in the parameter ``others``."""
+        raise NotImplementedError
+
+    def read_by(self, index):
+        """Return the table of images in a FROM clause, read by an index."""
+        raise NotImplementedError
+
+    def total(self, column):
+        """Return the sum of a column, 0 if there are no rows."""
+        raise NotImplementedError
+
+    def recent_months(self, number):
+        """Return the WITH clause of month(first, next), one row for each recent month.
+
+        Both columns are the first day of a month, as text.
+        """
+        raise NotImplementedError
+
+    def shares(self):
+        """Return the expression of an image's shares: [[member, can_share]] as JSON."""
         raise NotImplementedError
 
     def merge(self, parts, order):

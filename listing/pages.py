@@ -6,9 +6,9 @@ from typing import NamedTuple
 import orjson
 
 from errors import Invalid, NotFound
+from listing.backend import choose_driving_indexes, dialect
 from listing.branches import POSITION, branches_of, filter_parameters, filters_of, ranges_after
 from listing.dialect import hidden_columns
-from listing.sqlite_planner import choose_driving_indexes, dialect
 from models import etag, visible_to
 from storage.documents import NO_LOCATIONS, fits, image_digest
 from storage.engine import damaged, fetch_row

@@ -1,4 +1,4 @@
-"""SQLite's SQL of list pages: a driving index for each branch, named by INDEXED BY."""
+"""SQLite's SQL of list pages, aggregates and exports: INDEXED BY names the index of each part."""
 
 from listing.branches import Filter
 from listing.dialect import Dialect
@@ -34,6 +34,12 @@ HAS_WORDS = "EXISTS (SELECT 1 FROM words WHERE words.image_id = image.pk AND {wo
 OTHER_PROPERTIES = """NOT EXISTS (SELECT 1 FROM json_each(:others) AS wanted WHERE NOT EXISTS (
     SELECT 1 FROM property AS other WHERE other.image_id = image.pk
     AND other.name = json_extract(wanted.value, '$[0]') AND other.value = json_extract(wanted.value, '$[1]')))"""
+
+RECENT_MONTHS = """WITH RECURSIVE month(first, next) AS (
+    SELECT date('now', 'start of month'), date('now', 'start of month', '+1 month')
+    UNION ALL SELECT date(first, '-1 month'), first FROM month LIMIT {number})"""
+SHARES = """(SELECT json_group_array(json_array(member, can_share))
+    FROM (SELECT member, can_share FROM member WHERE image_id = pk ORDER BY member))"""
 
 
 class SQLiteDialect(Dialect):
@@ -117,6 +123,22 @@ class SQLiteDialect(Dialect):
     def other_properties(self):
         """Return the condition of the property pairs in the parameter ``others``."""
         return OTHER_PROPERTIES
+
+    def read_by(self, index):
+        """Return the table of images with INDEXED BY."""
+        return f"image INDEXED BY {index}"
+
+    def total(self, column):
+        """Return SQLite's total, which is a float and does not overflow."""
+        return f"total({column})"
+
+    def recent_months(self, number):
+        """Return a recursive WITH clause; times compare as text."""
+        return RECENT_MONTHS.format(number=number)
+
+    def shares(self):
+        """Return the members as SQLite's JSON array."""
+        return SHARES
 
 
 def words_condition(search):

@@ -2,7 +2,6 @@
 
 import os
 import time
-from pathlib import Path
 
 from storage import engine
 
@@ -17,7 +16,7 @@ class Health:
     """Cached readiness report of the section [database], without paths or content."""
 
     def __init__(self, settings):
-        self.settings, self.path = settings, Path(settings.path)
+        self.settings, self.folder = settings, engine.folder(settings)
         self.cached, self.until = None, 0.0
 
     def report(self):
@@ -30,7 +29,7 @@ class Health:
     def disk(self):
         """Return "ok", or the problem of the disk."""
         try:
-            free = free_bytes(self.path)
+            free = free_bytes(self.folder)
         except OSError as error:
             return f"cannot be checked: {error.strerror}"
         return OK if free >= LEAST_FREE_BYTES else f"has {free // 1024**2} MiB free, less than 64"
@@ -41,7 +40,7 @@ def is_ready(report):
     return set(report.values()) == {OK}
 
 
-def free_bytes(path):
-    """Return the free bytes on the disk that holds ``path``."""
-    disk = os.statvfs(path.parent)
+def free_bytes(folder):
+    """Return the free bytes on the disk that holds ``folder``."""
+    disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize

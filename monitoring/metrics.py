@@ -21,8 +21,8 @@ STATUS_CELLS = {status: number for number, status in enumerate(STATUSES)}
 OTHER_STATUS = len(STATUSES)
 BUCKET = OTHER_STATUS + 1
 SUM = BUCKET + len(BUCKETS) + 1
-SQLITE = SUM + 1
-CELLS = SQLITE + 1
+DATABASE = SUM + 1
+CELLS = DATABASE + 1
 MOST_ROUTES = (SLOT_CELLS - FIRST_ROUTE) // (CELLS * len(METHODS))
 
 
@@ -62,7 +62,7 @@ class Counter:
             slot[start + STATUS_CELLS.get(record.status, OTHER_STATUS)] += 1.0
             slot[start + BUCKET + bisect_left(BUCKETS, record.seconds)] += 1.0
             slot[start + SUM] += record.seconds
-            slot[start + SQLITE] += record.in_sqlite
+            slot[start + DATABASE] += record.in_database
             slot[WAITS] += len(record.waits)
             slot[WAITED] += sum(record.waits)
 
@@ -114,7 +114,7 @@ class Collector:
             "Time from a request to its response.",
             labels=labels,
         )
-        in_sqlite = core.CounterMetricFamily("registry_sqlite_seconds", "Time spent in SQLite.", labels=labels)
+        in_database = core.CounterMetricFamily("registry_sqlite_seconds", "Time spent in SQLite.", labels=labels)
         for label_values, start in self.layout.starts.items():
             counts = totals[start : start + BUCKET]
             buckets = totals[start + BUCKET : start + SUM]
@@ -123,8 +123,8 @@ class Collector:
                     requests.add_metric((*label_values, str(status)), number)
             if any(buckets):
                 durations.add_metric(label_values, cumulated(buckets), totals[start + SUM])
-                in_sqlite.add_metric(label_values, totals[start + SQLITE])
-        return requests, durations, in_sqlite
+                in_database.add_metric(label_values, totals[start + DATABASE])
+        return requests, durations, in_database
 
 
 def cumulated(buckets):

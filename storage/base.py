@@ -1,4 +1,4 @@
-"""Database engine interface: connections, transactions, error translation, health and sizes."""
+"""Database engine interface: connections, transactions, bulk writes, error translation, health, sizes and files."""
 
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
@@ -31,6 +31,21 @@ class Engine(ABC):
         """Return a context in which a locked database fails at once."""
 
     @abstractmethod
+    def bulk_load(self):
+        """Return a write transaction for many new records. It raises domain errors."""
+
+    @abstractmethod
+    def deferred_sync(self, settings):
+        """Return a context in which commits are synced to disk once, at its end.
+
+        A power loss before that may lose commits, whole ones only.
+        """
+
+    @abstractmethod
+    def malformed_json(self, column):
+        """Return the Peewee condition that a text column is not JSON."""
+
+    @abstractmethod
     def health(self, settings):
         """Return {check: "ok" or the problem}, tried on a connection of its own.
 
@@ -40,6 +55,30 @@ class Engine(ABC):
     @abstractmethod
     def sizes(self, settings):
         """Return the bytes of the database and of its write-ahead log."""
+
+    @abstractmethod
+    def exists(self, settings):
+        """Return whether there is a database, empty or not."""
+
+    @abstractmethod
+    def is_writable(self, settings):
+        """Return whether this process may write to an existing database."""
+
+    @abstractmethod
+    def shown_name(self, settings):
+        """Return the name of the database in messages, without credentials."""
+
+    @abstractmethod
+    def folder(self, settings):
+        """Return the folder of this machine that holds the database."""
+
+    @abstractmethod
+    def path_beside(self, settings, suffix):
+        """Return the path of a file that belongs to the database but is not part of it."""
+
+    @abstractmethod
+    def owns(self, settings, path):
+        """Return whether an existing file is the database itself."""
 
     def reading(self):
         """Return a transaction that reads one snapshot."""

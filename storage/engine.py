@@ -18,8 +18,17 @@ insert = engine.insert
 translated_errors = engine.translated_errors
 translated = engine.translate
 without_waiting = engine.without_waiting
+bulk_load = engine.bulk_load
+deferred_sync = engine.deferred_sync
+malformed_json = engine.malformed_json
 health = engine.health
 sizes = engine.sizes
+exists = engine.exists
+is_writable = engine.is_writable
+shown_name = engine.shown_name
+folder = engine.folder
+path_beside = engine.path_beside
+owns = engine.owns
 
 
 @contextmanager

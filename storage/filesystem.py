@@ -1,4 +1,4 @@
-"""File systems: a write-ahead log is safe only on one that a single machine maps."""
+"""File systems: syncs to disk, a full disk, and network file systems, on which a write-ahead log is not safe."""
 
 import os
 import re
@@ -8,6 +8,24 @@ NETWORK = {
     *("9p", "afs", "beegfs", "ceph", "cifs", "coda", "gfs2", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2"),
     *("smb2", "smb3", "smbfs", "virtiofs", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs"),
 }
+
+
+def sync(path):
+    """Sync a file to disk."""
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(path):
+    """Sync the folder of a path to disk, and with it new and renamed files."""
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def is_full(path):

@@ -3,12 +3,13 @@
 import os
 import sqlite3
 from contextlib import closing, contextmanager
+from pathlib import Path
 from urllib.parse import quote
 
-from peewee import DatabaseError, SqliteDatabase
+from peewee import DatabaseError, SqliteDatabase, fn
 
 from errors import DatabaseFull, DatabaseUnavailable
-from storage import wal
+from storage import filesystem, wal
 from storage.base import Engine
 from storage.schema_guard import SCHEMA, GuardedConnection
 
@@ -26,6 +27,8 @@ PROBLEMS = {
     sqlite3.SQLITE_FULL: "cannot be written: the disk is full",
 }
 HEALTH_SECONDS = 0.5  # that a health check waits for a lock
+# SQLite's page cache during a bulk load: index entries of random ids and names are spread over the whole file.
+CACHE_KIBIBYTES = 64 * 1024
 OK = "ok"
 
 
@@ -63,6 +66,31 @@ class SqliteEngine(Engine):
         finally:
             self.execute(f"PRAGMA busy_timeout = {patience:d}", ())
 
+    @contextmanager
+    def bulk_load(self):
+        with self.translated_errors(), self.writing():
+            self.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}", ())
+            yield
+        # Beside a running server the log would stay as large as the load.
+        self.execute("PRAGMA wal_checkpoint(TRUNCATE)", ())
+
+    @contextmanager
+    def deferred_sync(self, settings):
+        log, mark = Path(wal.log_of(settings.path)), Path(wal.unsynced_mark_of(settings.path))
+        mark.touch(0o600)
+        filesystem.sync_folder(mark)
+        self.execute("PRAGMA synchronous = normal", ())
+        try:
+            yield
+        finally:
+            self.execute("PRAGMA synchronous = full", ())
+            if log.exists():
+                filesystem.sync(log)
+            mark.unlink(missing_ok=True)
+
+    def malformed_json(self, column):
+        return fn.json_valid(column) == 0
+
     def translate(self, error):
         code = problem_code(error)
         if code == sqlite3.SQLITE_FULL:
@@ -92,6 +120,26 @@ class SqliteEngine(Engine):
         return tuple(
             os.path.getsize(path) if os.path.exists(path) else 0 for path in (settings.path, wal.log_of(settings.path))
         )
+
+    def exists(self, settings):
+        return os.path.exists(settings.path)
+
+    def is_writable(self, settings):
+        # Readers write SQLite's log too, so the folder counts.
+        path = os.path.abspath(settings.path)
+        return not os.path.isfile(path) or (os.access(path, os.W_OK) and os.access(os.path.dirname(path), os.W_OK))
+
+    def shown_name(self, settings):
+        return settings.path
+
+    def folder(self, settings):
+        return os.path.dirname(settings.path) or "."
+
+    def path_beside(self, settings, suffix):
+        return f"{settings.path}{suffix}"
+
+    def owns(self, settings, path):
+        return os.path.samefile(path, settings.path)
 
 
 def file_url(path, mode):

@@ -6,6 +6,7 @@ import platform
 import sqlite3
 
 import pytest
+from support.older import replace_by_older
 from support.terminals import plain
 
 from config import OPTIONS, VERSION
@@ -83,7 +84,7 @@ BROKEN = {
     "documents": (lambda path: change(path, "UPDATE image SET brief = '{}'"), "brief is not what", "Run check"),
     "rows": (lambda path: change(path, "UPDATE image SET name = 'c'"), "digest does not fit", "Run check"),
     "older": (
-        lambda path: change(path, "DELETE FROM schema_migration WHERE name = (SELECT max(name) FROM schema_migration)"),
+        replace_by_older,
         "is of an older version",
         "Start the server",
     ),

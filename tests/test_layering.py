@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "listing": ("errors", "schemas", "storage", "models"),
     "migrations": ("errors", "storage"),
     "server": ("errors", "config"),
-    "monitoring": ("errors", "config", "schemas", "storage", "auth", "server", "web"),
+    "monitoring": ("errors", "config", "schemas", "storage", "auth", "server", "web", "listing"),
 }
 CORE = tuple(MAY_IMPORT)
 MAY_IMPORT |= {

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 from conftest import FLASK, ROOT
+from support.older import replace_by_older
 from support.terminals import Folder
 from test_client import answering, token_server  # noqa: F401 (fixtures)
 from test_doctor import change, facts
@@ -132,9 +133,9 @@ def test_doctor_says_what_is_wrong_with_the_configuration(folder):
 @pytest.mark.exhaustive
 def test_doctor_looks_at_whose_a_large_file_is_and_changes_nothing(images):
     path = images.path / "mine.db"
+    replace_by_older(path)
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE filling AS SELECT zeroblob(66 * 1024 * 1024) AS content")
-    change(path, "DELETE FROM schema_migration WHERE name = (SELECT max(name) FROM schema_migration)")
     before = path.read_bytes()
 
     older = facts(images.run("doctor")[1])

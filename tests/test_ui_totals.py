@@ -14,6 +14,7 @@ from support.ui_pages import visit
 from test_ui_list import rows as listed
 
 from formatting import file_url
+from listing import aggregates
 from ui import totals
 
 
@@ -79,7 +80,7 @@ def test_what_is_wrong_is_counted_and_more_than_is_named_has_a_command(client, m
         make_image(name="same", checksum=f"{number // 2}")
 
     text = visit(client, "/ui/dashboard").text
-    monkeypatch.setattr(totals, "CANDIDATES", 10)
+    monkeypatch.setattr(aggregates, "CANDIDATES", 10)
     totals.totals_cache.clear()
     fewer = visit(client, "/ui/dashboard").text
 

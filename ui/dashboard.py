@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 
 from flask import request, url_for
 
+from listing.aggregates import MONTHS_COUNTED
 from ui import sessions
 from ui.rendering import flavor, render
-from ui.totals import MONTHS_SHOWN, find_problems, totals_of
+from ui.totals import find_problems, totals_of
 
 BARS = 10
 # Commands that list every image with a problem that no filter of the list expresses.
@@ -61,13 +62,13 @@ def chart(title, label, parameter, table):
 
 
 def months_of(table):
-    """Return [{month, count, height}] of the last MONTHS_SHOWN months, oldest first.
+    """Return [{month, count, height}] of the last MONTHS_COUNTED months, oldest first.
 
     ``height`` is a percentage of the largest count.
     """
     year, month = (int(part) for part in datetime.now(UTC).strftime("%Y %m").split())
     names = []
-    for _ in range(MONTHS_SHOWN):
+    for _ in range(MONTHS_COUNTED):
         names.append(f"{year}-{month:02}")
         year, month = (year, month - 1) if month > 1 else (year - 1, 12)
     most = max((table.get(name, 0) for name in names), default=0) or 1

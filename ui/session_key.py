@@ -7,13 +7,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from errors import DatabaseUnavailable
+from storage import engine
 
 KEY = re.compile("[0-9a-f]{64}")
 
 
 def key_path(database):
     """Return the path of the key file; ``database`` is the section [database]."""
-    return Path(f"{database.path}.key")
+    return Path(engine.path_beside(database, ".key"))
 
 
 def read_key(database):

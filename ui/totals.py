@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from errors import DatabaseUnavailable
 from formatting import path_of_url
-from models import VISIBLE, visibility_scope_of
+from listing import aggregates
+from models import visibility_scope_of
 from storage import engine
-from storage.documents import KILLED, NORMAL, PRIVATE
 from storage.timestamps import time_before
 from storage.ttl_cache import TTLCache
 
@@ -22,69 +22,8 @@ MOST_CACHED = 64
 # A waiting request occupies one of the worker's few threads, so the wait is short.
 LOCK_SECONDS = 0.5
 BUSY = "Another request is computing the totals. Try again in a few seconds."
-# Number of images that a problem names, and the most candidates that each check reads.
-NAMED, CANDIDATES, FILES, CHECKSUMS, STUCK_COUNTED = 5, 20_000, 500, 200, 1000
+NAMED = 5  # number of images that a problem names
 DAY = timedelta(days=1)
-MONTHS_SHOWN = 24
-
-# Disjoint parts of the images that are not deleted. The index covers all columns that totals read.
-# Killed images count by status only, since lists leave them out too.
-PARTS = {
-    "all": "image INDEXED BY image_by_created_at WHERE list_partition IN ({partitions})",
-    "public": "image INDEXED BY image_by_created_at WHERE list_partition IN ({partitions})",
-    "own": "image INDEXED BY image_of_owner WHERE owner = :tenant AND list_partition IN ({partitions})",
-    "member": """image WHERE pk IN (SELECT image_id FROM member WHERE member = :tenant)
-        AND list_partition IN ({partitions}) AND (owner IS NULL OR owner <> :tenant)""",
-}
-OFFSETS = {"all": (0, PRIVATE), "public": (0,), "own": (PRIVATE,), "member": (PRIVATE,)}
-BY_KIND = "SELECT status, disk_format, count(*), total(size) FROM {part} GROUP BY status, disk_format"
-BY_OWNER = "SELECT owner, count(*), total(size) FROM {part} GROUP BY owner ORDER BY 3 DESC, 2 DESC LIMIT 100"
-# One index range per month: GROUP BY would sort first, which takes twenty times as long.
-BY_MONTH = """WITH RECURSIVE month(first, next) AS (
-    SELECT date('now', 'start of month'), date('now', 'start of month', '+1 month')
-    UNION ALL SELECT date(first, '-1 month'), first FROM month LIMIT {months})
-    SELECT substr(first, 1, 7), (SELECT count(*) FROM {part} AND created_at >= first AND created_at < next)
-    FROM month"""
-LISTED = f"list_partition IN ({NORMAL}, {NORMAL + PRIVATE})"
-
-
-def source_of(part, *states):
-    """Return the FROM clause of a part, over its list partitions."""
-    partitions = [str(state + offset) for state in states for offset in OFFSETS[part]]
-    return PARTS[part].format(partitions=", ".join(partitions))
-
-
-KINDS = {part: BY_KIND.format(part=source_of(part, NORMAL, KILLED)) for part in PARTS}
-OWNERS = {part: BY_OWNER.format(part=source_of(part, NORMAL)) for part in PARTS}
-MONTHS = {part: BY_MONTH.format(part=source_of(part, NORMAL), months=MONTHS_SHOWN) for part in PARTS}
-
-STUCK = {
-    scope: f"""SELECT id, name, status, updated_at FROM image INDEXED BY image_by_status WHERE {LISTED}
-        AND status IN ('queued', 'saving') AND created_at < :before AND updated_at < :before AND {rule}
-        ORDER BY updated_at LIMIT {STUCK_COUNTED}"""
-    for scope, rule in VISIBLE.items()
-}
-NEWEST = f"SELECT count(*) FROM (SELECT 1 FROM image WHERE {LISTED} LIMIT {CANDIDATES + 1})"
-UNPLACED = f"""SELECT id, name FROM (SELECT pk, id, name, status FROM image INDEXED BY image_by_created_at
-    WHERE {LISTED} ORDER BY created_at DESC LIMIT {CANDIDATES}) WHERE status = 'active'
-    AND NOT EXISTS (SELECT 1 FROM location WHERE image_id = pk AND location.status = 'active')"""
-# Images without locations are found above; these are the files of the newest images.
-FILE_LOCATIONS = f"""SELECT id, name, url FROM (SELECT pk, id, name FROM image INDEXED BY image_by_created_at
-    WHERE {LISTED} ORDER BY created_at DESC LIMIT {CANDIDATES})
-    JOIN location ON image_id = pk WHERE location.status = 'active' AND url LIKE 'file:%' LIMIT {FILES}"""
-DOUBLED = {
-    "admin": "SELECT checksum FROM image INDEXED BY image_with_checksum WHERE checksum > '' GROUP BY 1"
-    f" HAVING count(*) > 1 LIMIT {CHECKSUMS}",
-    "tenant": f"SELECT DISTINCT checksum FROM image INDEXED BY image_of_owner WHERE owner = :tenant AND {LISTED}"
-    " AND checksum > '' LIMIT 2000",
-}
-DUPLICATES = {
-    scope: f"""SELECT doubled.checksum, count(*), min(image.name) FROM ({doubled}) AS doubled
-        CROSS JOIN image INDEXED BY image_with_checksum ON image.checksum = doubled.checksum
-        WHERE {LISTED} AND {VISIBLE[scope]} GROUP BY 1 HAVING count(*) > 1
-        ORDER BY 2 DESC"""
-    for scope, doubled in DOUBLED.items()
-}
 
 totals_cache = TTLCache(MOST_CACHED)
 reading_lock = threading.Lock()
@@ -101,7 +40,7 @@ class Totals(NamedTuple):
     statuses: dict  # status → (count, size), killed included
     formats: dict  # disk_format, or None → (count, size)
     owners: dict  # owner, or None → (count, size): the largest
-    months: dict  # month → count, of the last MONTHS_SHOWN
+    months: dict  # month → count, of the last aggregates.MONTHS_COUNTED
 
 
 class Problem(NamedTuple):
@@ -125,7 +64,9 @@ def totals_of(context):
     """Return (Totals of the images that the caller may see, their age in seconds)."""
     parts = ["all"] if context.is_admin else ["public", *(["own", "member"] if context.tenant is not None else [])]
     read = [
-        read_cached(("part", part, tenant_in(part, context)), lambda part=part: read_part(part, context))
+        read_cached(
+            ("part", part, tenant_in(part, context)), lambda part=part: aggregates.count_part(part, context.tenant)
+        )
         for part in parts
     ]
     return merged([part for part, _ in read]), max(age for _, age in read)
@@ -133,12 +74,6 @@ def totals_of(context):
 
 def tenant_in(part, context):
     return context.tenant if part in ("own", "member") else None
-
-
-def read_part(part, context):
-    parameters = {"tenant": context.tenant}
-    with engine.reading():
-        return tuple(engine.execute(table[part], parameters).fetchall() for table in (KINDS, OWNERS, MONTHS))
 
 
 def merged(parts):
@@ -174,20 +109,13 @@ def find_problems(context, looks_for_files=False):
 
 
 def read_problems(scope, context, looks_for_files):
-    parameters = {"tenant": context.tenant, "before": time_before(DAY)}
-    with engine.reading():
-        stuck = engine.execute(STUCK[scope], parameters).fetchall()
-        duplicates = engine.execute(DUPLICATES[scope], parameters).fetchall()
-        (newest,) = engine.execute(NEWEST, ()).fetchone()
-        unplaced = engine.execute(UNPLACED, ()).fetchall() if context.is_admin else []
-        places = engine.execute(FILE_LOCATIONS, ()).fetchall() if looks_for_files else []
-    lost = [(image_id, name) for image_id, name, url in places if is_lost(url)]
-    is_all = newest <= CANDIDATES
+    found = aggregates.find_candidates(scope, context, time_before(DAY), looks_for_files)
+    lost = [(image_id, name) for image_id, name, url in found.files if is_lost(url)]
     return Problems(
-        problem_of(stuck, len(stuck) < STUCK_COUNTED),
-        problem_of(unplaced, is_all),
-        problem_of(lost, is_all and len(places) < FILES),
-        problem_of(duplicates, len(duplicates) < CHECKSUMS),
+        problem_of(found.stuck, len(found.stuck) < aggregates.STUCK_COUNTED),
+        problem_of(found.unplaced, found.is_all),
+        problem_of(lost, found.is_all and len(found.files) < aggregates.FILES),
+        problem_of(found.duplicates, len(found.duplicates) < aggregates.CHECKSUMS),
     )
 
 

@@ -7,7 +7,7 @@ import click
 from flask import current_app
 
 import schemas
-from cli.api_client import Nonsense
+from cli.api_client import BadRequest
 from cli.checksums import MD5, SHA512, Hasher
 from cli.client import with_client
 from cli.completion import formats, image_argument
@@ -143,7 +143,7 @@ def told_as_options(values):
     """Translate the API's errors on fields to errors on options."""
     try:
         yield
-    except Nonsense as refusal:
+    except BadRequest as refusal:
         words = [
             f"{OPTION_OF[field]}{'' if field in values else ' is missing'}: {' '.join(texts)}"
             for field, texts in refusal.errors.items()

@@ -59,7 +59,7 @@ class Image(Table):
 
     @classmethod
     def find(cls, image_id, context):
-        """Return the row of an image as a dict. Raises: NotFound, also if hidden."""
+        """Return the row of an image as a dict. Raises: NotFound, also if not visible."""
         row = cls.read(f"id = :id AND {visible_to(context)}", {"id": image_id, "tenant": context.tenant})
         if row is None:
             raise NotFound("Image not found.")

@@ -93,7 +93,7 @@ def test_who_may_not_create_is_told_so(client_as):
     assert "New image" not in client_as("anonymous").get("/ui/images").text
 
 
-def test_a_hidden_image_is_answered_as_an_unknown_one(client_as, secret):
+def test_an_inaccessible_image_is_answered_as_an_unknown_one(client_as, secret):
     stranger = client_as("stranger")
     unknown = "00000000-0000-4000-8000-000000000000"
 
@@ -375,12 +375,12 @@ def test_where_anonymous_callers_may_read_so_they_may_on_the_pages(token_client)
     client, (_, text) = token_client(auth__allow_anonymous_access="true")
     token = {"X-Auth-Token": text}
     public = client.post("/images", json={"image": {**IMAGE, "is_public": True}}, headers=token).json["image"]
-    hidden = client.post("/images", json={"image": IMAGE}, headers=token).json["image"]
+    inaccessible = client.post("/images", json={"image": IMAGE}, headers=token).json["image"]
 
     page = client.get("/ui/images").text
 
     assert public["id"] in page
-    assert hidden["id"] not in page
+    assert inaccessible["id"] not in page
     assert "Sign in" in page
     assert client.get("/ui/images/new").status_code == 303
 

@@ -34,7 +34,7 @@ class Seen(NamedTuple):
 def see(image_id):
     """Return the image as the caller sees it.
 
-    Raises: NotFound if it does not exist or is hidden.
+    Raises: NotFound if it does not exist or is inaccessible.
     """
     context = request.context
     shown = pages.show(image_id, context)

@@ -193,7 +193,7 @@ def has_body(request):
     return environ.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ
 
 
-def matching_tags():
+def matching_etags():
     """Return the ETags of If-Match, or None without that header."""
     return request.if_match if "If-Match" in request.headers else None
 

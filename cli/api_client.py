@@ -44,7 +44,7 @@ class Client:
         self.is_local = is_local
 
     def images(self, *, limit=None, properties=None, **query):
-        """Yield the full records of all pages; private ones too, unless is_public is given.
+        """Yield the full records of all pages, private ones too unless is_public is given.
 
         ``query`` holds the parameters of GET /images, and ``search`` for q; None is omitted.
         """
@@ -120,7 +120,7 @@ class Client:
     def show(self, image_id):
         return self.image("GET", image_id)
 
-    def show_with_tag(self, image_id):
+    def show_with_etag(self, image_id):
         """Return (record, ETag)."""
         answer = self.request("GET", f"/images/{quote(image_id)}")
         return self.content_of(answer, "image", is_record), answer.headers.get("ETag")

@@ -122,7 +122,7 @@ def update_image(client, image, file, removed, unset, as_json, quiet, **options)
     values = given_values(options) | dict.fromkeys(unset)
     if not (values or removed or file):
         raise click.UsageError("No change given; add an option for a field (see --help).")
-    record, tag = client.show_with_tag(client.find(image)["id"])
+    record, etag = client.show_with_etag(client.find(image)["id"])
     if file:
         values = merged(facts_of(file, client, options["disk_format"], record["disk_format"]), values)
     if missing := sorted({*removed} - {*record["properties"]}):
@@ -132,7 +132,7 @@ def update_image(client, image, file, removed, unset, as_json, quiet, **options)
         values["properties"] = kept | values.get("properties", {})
     with told_as_options(values):
         # If-Match prevents a lost update between reading and writing.
-        options = {"purge": True, "if_match": tag} if removed else {}
+        options = {"purge": True, "if_match": etag} if removed else {}
         record = client.update(record["id"], values, **options)
     warn_of_owner(record, values)
     told(record, "Updated", how)

@@ -58,14 +58,14 @@ def test_nothing_keeps_what_a_session_was_shown(client, secret, page):
 
 @pytest.mark.parametrize("caller", CALLERS)
 def test_a_form_does_what_the_api_would_let_its_sender_do(client_as, secret, caller):
-    """With a form's token that fits, and the image's tag: it is the rights that decide."""
+    """With a form's token that fits, and the image's ETag: it is the rights that decide."""
     client, admin = client_as(caller), client_as("admin")
     expected = {"owner": 303, "admin": 303, "member": 403, "sharer": 403}.get(caller, 404)
     token = token_for(client)
-    tag = dict(visit(admin, f"/ui/images/{secret['id']}").form_to("/protect")["fields"])["tag"]
+    etag = dict(visit(admin, f"/ui/images/{secret['id']}").form_to("/protect")["fields"])["etag"]
 
     protected = client.post(
-        f"/ui/images/{secret['id']}/protect", data={"form_token": token, "tag": tag, "protected": "1"}
+        f"/ui/images/{secret['id']}/protect", data={"form_token": token, "etag": etag, "protected": "1"}
     )
     shared = client.post(f"/ui/images/{secret['id']}/members", data={"form_token": token, "member_id": "x"})
     edited = client.post(f"/ui/images/{secret['id']}/edit", data={"form_token": token, "more": "1"})

@@ -18,11 +18,13 @@ from cli.param_types import Pair, Size, cleaned, plain_option
 from cli.progress import progress_bar
 from cli.runtime import USAGE, Failure
 from formatting import file_url
+from storage.documents import PAIRED_FORMATS
 from storage.fields import WRITABLE_FIELDS, names_of
 
 FIELDS = (*names_of(WRITABLE_FIELDS), "location")
 OPTION_OF = {name: f"--{name.replace('_', '-')}" for name in (*FIELDS, "id")} | {"properties": "--property"}
-CLEARABLE = ("name", "size", "virtual_size", "checksum", "owner", "location")
+# With [api] strict_create the API refuses null formats, so they cannot be cleared.
+CLEARABLE = (*names_of(field for field in WRITABLE_FIELDS if field.is_nullable and field.kind != "word"), "location")
 # A file of another format may be registered as one of these: its bytes are stored as they are.
 OVERRIDABLE_FORMATS = ("raw", "iso")
 OPTIONS = {
@@ -36,8 +38,8 @@ OPTIONS = {
     "size": click.option("--size", type=Size(), help="Size of the file: bytes, or 2G, 700MB."),
     "virtual_size": click.option("--virtual-size", type=Size(), help="Size of the disk in a machine: bytes, or 20G."),
     "checksum": click.option("--checksum", metavar="MD5"),
-    "min_disk": click.option("--min-disk", type=Size(1024**3), help="Minimum disk of a machine: GB, or 20G."),
-    "min_ram": click.option("--min-ram", type=Size(1024**2), help="Minimum memory of a machine: MB, or 2G."),
+    "min_disk": click.option("--min-disk", type=Size(1024**3), help="Disk needed, in GB (1024³), or such as 20G."),
+    "min_ram": click.option("--min-ram", type=Size(1024**2), help="Memory needed, in MB (1024²), or such as 2G."),
     "owner": click.option("--owner", metavar="TENANT", help="Owner; only admins may set it."),
     "is_public": click.option(
         "--public/--private", "is_public", default=None, help="Visible to all, or to owner and members."
@@ -99,7 +101,7 @@ def create_image(client, name_given, image_id, file, as_json, quiet, **options):
 
 def paired(disk_format):
     """Return the default container format: Amazon's formats are their own container."""
-    return disk_format if disk_format in ("ami", "ari", "aki") else "bare"
+    return disk_format if disk_format in PAIRED_FORMATS else "bare"
 
 
 @click.command("update")

@@ -293,7 +293,7 @@ def test_a_clash_speaks_as_the_form_does(client_as, make_image):
     page = Page(send(owner, form, 412, min_ram="7", size="3").text)
 
     assert "Public no unchanged by you yes" in page.text
-    assert "Memory needed, in MiB 7 5" in page.text
+    assert "Memory needed, in MB 7 5" in page.text
     assert "Owner" not in page.text
 
 

@@ -12,7 +12,7 @@ from cli.checksums import MD5, SHA512, Hasher
 from cli.client import with_client
 from cli.completion import formats, image_argument
 from cli.image_format import IMAGE, NONE, SKIPPED
-from cli.image_tables import how_of, output_options, told
+from cli.image_tables import how_of, output_options, print_change
 from cli.inspection import inspect_file
 from cli.param_types import Pair, Size, cleaned, plain_option
 from cli.progress import progress_bar
@@ -93,10 +93,10 @@ def create_image(client, name_given, image_id, file, as_json, quiet, **options):
     if file:
         values |= facts_of(file, client, options["disk_format"]) | {"name": name_given or os.path.basename(file)}
     values = merged(values, given_values(options)) | ({"id": image_id} if image_id else {})
-    with told_as_options(values):
+    with errors_as_options(values):
         record = client.create(values)
     warn_of_owner(record, values)
-    told(record, "Created", how)
+    print_change(record, "Created", how)
 
 
 def paired(disk_format):
@@ -132,16 +132,16 @@ def update_image(client, image, file, removed, unset, as_json, quiet, **options)
     if removed:
         kept = {name: text for name, text in record["properties"].items() if name not in removed}
         values["properties"] = kept | values.get("properties", {})
-    with told_as_options(values):
+    with errors_as_options(values):
         # If-Match prevents a lost update between reading and writing.
         options = {"purge": True, "if_match": etag} if removed else {}
         record = client.update(record["id"], values, **options)
     warn_of_owner(record, values)
-    told(record, "Updated", how)
+    print_change(record, "Updated", how)
 
 
 @contextmanager
-def told_as_options(values):
+def errors_as_options(values):
     """Translate the API's errors on fields to errors on options."""
     try:
         yield

@@ -91,7 +91,7 @@ def test_a_deep_page_begins_within_the_index(plan_of, client):
 
 
 @pytest.mark.parametrize("sort", ["name", "size", "updated_at"])
-def test_filters_that_seldom_meet_read_one_index_and_no_rows(plan_of, monkeypatch, sort):
+def test_filters_that_rarely_match_together_scan_one_covering_index(plan_of, monkeypatch, sort):
     monkeypatch.setattr(sqlite_planner, "FEW", 0)
     monkeypatch.setattr(sqlite_planner, "SELDOM", sqlite_planner.SAMPLE + 1)
     monkeypatch.setattr(sqlite_planner, "SORTED", 1)

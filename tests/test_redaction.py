@@ -1,4 +1,4 @@
-"""What opens a location is shown to nobody, whatever its scheme calls it."""
+"""Redaction of the credentials in locations, for every URL scheme."""
 
 import re
 import string

@@ -1,4 +1,4 @@
-"""Who may do what: every route for every caller, what is inaccessible to whom, and the order of the checks."""
+"""Access rights: every route for every caller, inaccessible images, and the order of the checks."""
 
 import re
 import uuid

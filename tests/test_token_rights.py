@@ -1,4 +1,4 @@
-"""Who may do what with flavor token: the table of rights, and tokens that do not count or may only read."""
+"""Access rights with flavor token: the table of rights, and invalid and read-only tokens."""
 
 from datetime import timedelta
 

@@ -12,6 +12,8 @@ from errors import StartupError
 
 # The product's version; CHANGELOG.md has its changes.
 VERSION = "0.1.0"
+# The methods that some route accepts, in the order in which responses name them.
+HTTP_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 ENVIRONMENT_PREFIX = "REGISTRY_"
 HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+", re.ASCII)
 ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.ASCII)

@@ -45,7 +45,7 @@ class Forbidden(RegistryError):
 
 
 class NotFound(RegistryError):
-    """Missing or hidden record."""
+    """Missing or inaccessible record."""
 
     status = 404
 

@@ -9,7 +9,7 @@ UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 # (up to so many seconds, seconds of the unit, its name)
 SPANS = ((3600, 60, "minute"), (86400, 3600, "hour"), (30 * 86400, 86400, "day"), (365 * 86400, 30 * 86400, "month"))
 YEAR = 365 * 86400
-HIDDEN = "•••"
+MASK = "•••"
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:[/\\]+", re.IGNORECASE | re.ASCII)
 COLON = re.compile(r":|%3a", re.IGNORECASE)
 # Whatever its name: a signed URL carries its key there, and a key can stand there alone.
@@ -67,36 +67,36 @@ def redact_url(url):
     place, parameters = url.removeprefix(start), PARAMETERS_OF_FILE
     if start.lower() != "file:///":  # no host, so nobody to be: a file's name is all it is
         place, parameters = without_user(place, not start.endswith("//")), PARAMETERS
-    return start + parameters.sub(lambda match: PARAMETER.sub(hide_value, match[0]), place)
+    return start + parameters.sub(lambda match: PARAMETER.sub(mask_value, match[0]), place)
 
 
 def without_user(place, is_odd):
     """Return a URL's rest without user and password.
 
-    Keys of stores come unescaped, with "/" and "@": text up to the last "@" is hidden if it may be a user. If a
-    parameter may begin before that "@", everything is hidden.
+    Keys of stores come unescaped, with "/" and "@": text up to the last "@" is masked if it may be a user. If a
+    parameter may begin before that "@", everything is masked.
     """
     user, at, rest = place.rpartition("@")
     if not at or not (is_odd or COLON.search(user) or "@" in re.split(r"[/?#]", place, maxsplit=1)[0]):
         return place
-    return HIDDEN if PARAMETERS.search(user) else f"{HIDDEN}@{rest}"
+    return MASK if PARAMETERS.search(user) else f"{MASK}@{rest}"
 
 
-def hide_value(match):
-    """Return a parameter with its value hidden."""
+def mask_value(match):
+    """Return a parameter with its value masked."""
     mark, name, equals, value = match.groups()
     if equals:
-        return f"{mark}{name}={HIDDEN if value else ''}"
-    return f"{mark}{HIDDEN if name else ''}"
+        return f"{mark}{name}={MASK if value else ''}"
+    return f"{mark}{MASK if name else ''}"
 
 
 def redact_record(record):
-    """Return the record with redacted locations and hidden location metadata."""
+    """Return the record with redacted locations and masked location metadata."""
     shown = dict(record)
     if record.get("location") is not None:
         shown["location"] = redact_url(record["location"])
     shown["location_data"] = [
-        {**entry, "url": redact_url(entry["url"]), "metadata": dict.fromkeys(entry["metadata"], HIDDEN)}
+        {**entry, "url": redact_url(entry["url"]), "metadata": dict.fromkeys(entry["metadata"], MASK)}
         for entry in record.get("location_data", [])
     ]
     return shown

@@ -59,7 +59,7 @@ class Image(Table):
 
     @classmethod
     def find(cls, image_id, context):
-        """Return the row of an image as a dict. Raises: NotFound, also if hidden."""
+        """Return the row of an image as a dict. Raises: NotFound, also if not visible."""
         row = cls.read(f"id = :id AND {visible_to(context)}", {"id": image_id, "tenant": context.tenant})
         if row is None:
             raise NotFound("Image not found.")
@@ -100,10 +100,10 @@ class Image(Table):
             return write_change(None, record, "created", context, now)
 
     @classmethod
-    def change(cls, image_id, changes, context, *, purges_properties, from_state, tags):
+    def change(cls, image_id, changes, context, *, purges_properties, from_state, etags):
         """Apply ``changes`` of ImageBodies.parse_update, and return the row.
 
-        ``tags`` are the ETags of which the record must have one, or None. Raises NotFound, Forbidden, Unauthorized,
+        ``etags`` are the ETags of which the record must have one, or None. Raises NotFound, Forbidden, Unauthorized,
         Invalid, Conflict (the status is not ``from_state``), PreconditionFailed, QuotaExceeded.
         """
         with writing():
@@ -113,7 +113,7 @@ class Image(Table):
             require_pair(row | changes)
             if from_state not in (None, row["status"]):
                 raise Conflict(f"The image's status is {row['status']}, which is not the from_state of the request.")
-            require_match(row, tags)
+            require_match(row, etags)
             before = Record.intact(row)
             properties = ({} if purges_properties else before.properties) | changes.get("properties", {})
             context.require_room("image_property_quota", len(properties), len(before.properties))
@@ -125,7 +125,7 @@ class Image(Table):
             return write_change(before, after, "updated", context)
 
     @classmethod
-    def remove(cls, image_id, context, tags):
+    def remove(cls, image_id, context, etags):
         """Mark an image as deleted, and return its row; a deleted one stays unchanged.
 
         Raises NotFound, Unauthorized, Forbidden, PreconditionFailed.
@@ -134,7 +134,7 @@ class Image(Table):
             row = cls.find_changeable(image_id, context)
             if row["protected"] and not row["deleted"]:
                 raise Forbidden("The image is protected: set protected to false first.")
-            require_match(row, tags)
+            require_match(row, etags)
             before = Record.intact(row)
             if row["deleted"]:
                 return row
@@ -142,7 +142,7 @@ class Image(Table):
             return write_change(before, after, "deleted", context)
 
     @classmethod
-    def restore(cls, image_id, context, tags):
+    def restore(cls, image_id, context, etags):
         """Undelete an image, and return its row; one that is not deleted stays unchanged.
 
         A status in GONE becomes active if a location is active, else queued.
@@ -151,7 +151,7 @@ class Image(Table):
         with writing():
             row = cls.find_changeable(image_id, context)
             context.require_admin()
-            require_match(row, tags)
+            require_match(row, etags)
             before, columns = Record.intact(row), {"deleted": False, "deleted_at": None}
             if not row["deleted"]:
                 return row
@@ -329,10 +329,10 @@ def etag(revision, nonce, is_whole):
     return f"{revision}-{nonce}" if is_whole else f"{revision}-{nonce}-public"
 
 
-def require_match(row, tags):
-    """Raise PreconditionFailed unless one of ``tags`` is the row's; None is any."""
+def require_match(row, etags):
+    """Raise PreconditionFailed unless one of ``etags`` is the row's; None is any."""
     present = [etag(row["revision"], row["nonce"], is_whole) for is_whole in (True, False)]
-    if tags is not None and not any(tag in tags for tag in present):
+    if etags is not None and not any(value in etags for value in present):
         raise PreconditionFailed("The image has changed since this ETag: read it again, and decide again.")
 
 

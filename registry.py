@@ -30,7 +30,7 @@ from web import (
     answer_http_error,
     answer_registry_error,
     answer_unexpected_error,
-    matching_tags,
+    matching_etags,
     no_content,
     read_json,
     require_readable_path,
@@ -70,11 +70,11 @@ def list_images_in_detail():
 def show_image(image_id):
     """Return the record of an image, also as x-image-meta headers."""
     context = request.context
-    tag, record = pages.rendered(pages.show(image_id, context), context, request.settings.api)
-    etag = ("ETag", f'"{tag}"')
-    if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(tag):
-        return no_content(304, [etag])
-    return respond(b'{"image":%b}' % record, [etag], last_headers=image_headers(orjson.loads(record)))
+    etag, record = pages.rendered(pages.show(image_id, context), context, request.settings.api)
+    header = ("ETag", f'"{etag}"')
+    if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(etag):
+        return no_content(304, [header])
+    return respond(b'{"image":%b}' % record, [header], last_headers=image_headers(orjson.loads(record)))
 
 
 @v1.post("/images")
@@ -92,14 +92,14 @@ def update_image(image_id):
     Image.require_changeable(image_id, request.context)
     changes, from_state = request.bodies.parse_update(read_json(), request.context)
     purges = request.headers.get(PURGE_HEADER, "").strip().lower() in ("true", "1", "yes")
-    options = {"purges_properties": purges, "from_state": from_state, "tags": matching_tags()}
+    options = {"purges_properties": purges, "from_state": from_state, "etags": matching_etags()}
     return respond_record(Image.change(image_id, changes, request.context, **options))
 
 
 @v1.delete("/images/<image_id:image_id>")
 def delete_image(image_id):
     """Mark an image deleted."""
-    return respond_record(Image.remove(image_id, request.context, matching_tags()))
+    return respond_record(Image.remove(image_id, request.context, matching_etags()))
 
 
 @v1.get("/images/<image_id:image_id>/members")
@@ -154,7 +154,7 @@ def undelete_image(image_id):
     Image.require_changeable(image_id, request.context)
     request.context.require_admin()
     read_json(is_required=False)
-    return respond_record(Image.restore(image_id, request.context, matching_tags()))
+    return respond_record(Image.restore(image_id, request.context, matching_etags()))
 
 
 @v1.get("/images/<image_id:image_id>/history")
@@ -279,8 +279,8 @@ def respond_record(row, headers=()):
     """Return the record that a write returned, with its ETag."""
     columns = {name: row[name] for name in ("owner", "revision", "nonce")}
     documents = {name: row[name].encode() for name in ("document", "location_document")}
-    tag, record = pages.rendered(pages.Shown(**documents, **columns), request.context, request.settings.api)
-    return respond(b'{"image":%b}' % record, [("ETag", f'"{tag}"'), *headers])
+    etag, record = pages.rendered(pages.Shown(**documents, **columns), request.context, request.settings.api)
+    return respond(b'{"image":%b}' % record, [("ETag", f'"{etag}"'), *headers])
 
 
 def image_headers(image):

@@ -5,6 +5,7 @@ import re
 from functools import lru_cache
 
 from auth import is_trusted
+from config import HTTP_METHODS
 from errors import Forbidden, Invalid
 
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{0,5})?", re.IGNORECASE | re.ASCII)
@@ -15,7 +16,7 @@ OTHER_MACHINE = (
     "Requests from other machines are refused, because [auth] flavor = none makes every caller an admin: set flavor, "
     "or, on a network that nobody else reaches, [auth] allow_open_network = true."
 )
-READS = ("GET", "HEAD", "OPTIONS")
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")  # RFC 9110: they change nothing
 SAME_ORIGIN = (None, "none", "same-origin")  # values of Sec-Fetch-Site
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1"))
 WILDCARDS = ("0.0.0.0", "::", "*", "")  # noqa: S104 (compared, not bound)
@@ -33,7 +34,7 @@ SENT_HEADERS = (
     f"Authorization, Content-Type, If-Match, If-None-Match, X-Auth-Token, {PURGE_HEADER}, X-Openstack-Request-Id"
 )
 PREFLIGHT_HEADERS = (
-    ("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE"),
+    ("Access-Control-Allow-Methods", ", ".join(method for method in HTTP_METHODS if method != "OPTIONS")),
     ("Access-Control-Allow-Headers", SENT_HEADERS),
     ("Access-Control-Max-Age", "600"),
 )
@@ -67,7 +68,7 @@ class RequestGuard:
             raise Forbidden(OTHER_MACHINE)
         if self.is_host_checked:
             self.require_host(environ)
-        if environ["REQUEST_METHOD"] not in READS:
+        if environ["REQUEST_METHOD"] not in SAFE_METHODS:
             self.require_same_origin(environ)
 
     def require_host(self, environ):

@@ -18,6 +18,7 @@ from werkzeug.routing import BaseConverter, MapAdapter
 
 import schemas
 from auth import ANONYMOUS, identify
+from config import HTTP_METHODS
 from errors import Invalid, RequestTimeout, TooLarge, UnsupportedMediaType
 from security import SAFE_HEADERS, RequestGuard
 
@@ -26,7 +27,6 @@ DRAINED_BYTES = 8 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
 DEEPEST_NESTING = 100
 TOO_DEEP = object()
-METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 # RFC 9110 requires a challenge with every 401; where a proxy authenticates there is no standard scheme.
 CHALLENGES = {
     "none": 'none realm="image registry"',
@@ -193,7 +193,7 @@ def has_body(request):
     return environ.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ
 
 
-def matching_tags():
+def matching_etags():
     """Return the ETags of If-Match, or None without that header."""
     return request.if_match if "If-Match" in request.headers else None
 
@@ -309,7 +309,7 @@ def log_failure(error):
 
 def describe_request():
     """Return request id, method and route (paths have ids) for the log."""
-    method = request.method if request.method in METHODS else "other"
+    method = request.method if request.method in HTTP_METHODS else "other"
     return f"{request.request_id} {method} {route_of(request.url_rule and request.url_rule.rule)}"
 
 
@@ -332,7 +332,7 @@ def answer_http_error(error):
         # Counters and logs need the route, which the router found for another method.
         adapter = current_app.create_url_adapter(request)
         request.url_rule, _ = adapter.match(method=error.valid_methods[0], return_rule=True)
-        allowed = ", ".join(method for method in METHODS if method in error.valid_methods)
+        allowed = ", ".join(method for method in HTTP_METHODS if method in error.valid_methods)
         return problem(405, f"The method is not allowed; use one of {allowed}.", {"Allow": allowed})
     return problem(error.code, "This path does not exist." if error.code == 404 else error.description)
 

@@ -2,6 +2,7 @@
 
 import re
 from contextlib import suppress
+from itertools import islice
 from typing import ClassVar
 from urllib.parse import quote
 
@@ -18,12 +19,13 @@ NO_SUCH_PATH = "Nothing is at this path."
 LIST = "/images/detail"
 MIN_PREFIX_DIGITS = 4  # the server's search takes a shorter prefix of an id for a word
 MAX_CANDIDATES = 10
-# A list of live images leaves out killed ones unless the status is given.
-ALIVE, DELETED = ({}, {"status": "killed"}), ({"deleted": True},)
+# State of an image → parameters of the list that has those images: a list leaves out killed and deleted ones.
+LIVE, KILLED, DELETED = "live", "killed", "deleted"
+STATES = {LIVE: {}, KILLED: {"status": "killed"}, DELETED: {"deleted": True}}
 
 
-class Nonsense(Failure):
-    """Validation error from the API; ``errors`` maps field to texts if the API names fields."""
+class BadRequest(Failure):
+    """Response 400 of the API; ``errors`` maps field to texts if the API names fields."""
 
     def __init__(self, message, errors=None):
         super().__init__(message, USAGE)
@@ -42,7 +44,7 @@ class Client:
         self.is_local = is_local
 
     def images(self, *, limit=None, properties=None, **query):
-        """Yield the full records of all pages; private ones unless is_public is given.
+        """Yield the full records of all pages, private ones too unless is_public is given.
 
         ``query`` holds the parameters of GET /images, and ``search`` for q; None is omitted.
         """
@@ -64,6 +66,14 @@ class Client:
                 return
             answer = self.request("GET", self.own_url(answer, link))
 
+    def every_image(self, *states, **query):
+        """Yield the images of each state, also those that lists leave out by default.
+
+        ``states`` are keys of STATES, by default LIVE. ``query`` is as for ``images``; its limit is that of each state.
+        """
+        for state in states or (LIVE,):
+            yield from self.images(**STATES[state], **query)
+
     def find(self, text, *, deleted=False):
         """Return the image with this id, this name, or this unique id prefix.
 
@@ -73,8 +83,8 @@ class Client:
         """
         if (image_id := schemas.canonical_uuid(text)) and (image := self.show_or_none(image_id)):
             return image
-        states = DELETED if deleted else ALIVE
-        found = [image for state in states for image in self.images(name=text, **state, limit=MAX_CANDIDATES + 1)]
+        states = (DELETED,) if deleted else (LIVE, KILLED)
+        found = list(self.every_image(*states, name=text, limit=MAX_CANDIDATES + 1))
         prefix = None if found else id_prefix(text)
         if prefix and len(prefix) >= MIN_PREFIX_DIGITS:
             found = self.having_prefix(prefix, states)
@@ -96,14 +106,8 @@ class Client:
 
         The search also matches words.
         """
-        found = []
-        for state in states:
-            for image in self.images(search=prefix, **state):
-                if image["id"].startswith(prefix):
-                    found.append(image)
-                if len(found) > MAX_CANDIDATES:
-                    return found
-        return found
+        found = (image for image in self.every_image(*states, search=prefix) if image["id"].startswith(prefix))
+        return list(islice(found, MAX_CANDIDATES + 1))
 
     def show_or_none(self, image_id):
         try:
@@ -116,7 +120,7 @@ class Client:
     def show(self, image_id):
         return self.image("GET", image_id)
 
-    def show_with_tag(self, image_id):
+    def show_with_etag(self, image_id):
         """Return (record, ETag)."""
         answer = self.request("GET", f"/images/{quote(image_id)}")
         return self.content_of(answer, "image", is_record), answer.headers.get("ETag")
@@ -159,7 +163,7 @@ class Client:
         """
         if self.is_local:
             return
-        with suppress(Nonsense):
+        with suppress(BadRequest):
             self.request("GET", LIST, params={"deleted": "nonsense", "limit": 0})
             raise Failure(
                 f"Deleted images are visible to admins only; {self.name} needs an admin's --token.", NO_ACCESS
@@ -200,7 +204,7 @@ class Client:
         if answer.status_code == 401:
             detail = f"{detail} Set --token or REGISTRY_TOKEN."
         if answer.status_code == 400:
-            return Nonsense(cleaned(detail), problem.get("errors"))
+            return BadRequest(cleaned(detail), problem.get("errors"))
         return Failure(cleaned(detail), exit_code_of(answer.status_code))
 
     def content_of(self, answer, name, is_whole):

@@ -26,7 +26,7 @@ def back_up_database(to, force):
     path = current_app.settings.database.path
     if not os.path.isfile(path):
         raise click.ClickException(f"{path}: is not a file.")
-    with record_files.told_in_one_line(to):
+    with record_files.errors_in_one_line(to):
         target = database_copy.require_free(to, path, force)
         with database_copy.copied(path, target) as part:
             images = database_copy.require_whole(part, "the copy")

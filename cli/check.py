@@ -36,19 +36,19 @@ def check_database(rebuild, trust_rows):
       $ flask --app registry check
     """
     path = current_app.settings.database.path
-    with record_files.told_in_one_line(path):
+    with record_files.errors_in_one_line(path):
         found = look(path)
     kinds = {"documents", "rows"} if trust_rows else {"documents"}
-    pks = sorted({pk for kind, pk in found.mendable if kind in kinds}) if rebuild else []
-    if pks or (rebuild and ("index", None) in found.mendable):
-        with record_files.told_in_one_line(path):
+    pks = sorted({pk for kind, pk in found.repairable if kind in kinds}) if rebuild else []
+    if pks or (rebuild and ("index", None) in found.repairable):
+        with record_files.errors_in_one_line(path):
             rebuild_images(pks, trust_rows)
             # Changing words that differ from the index takes the wrong ones out of it, which leaves it broken.
             with engine.writing():
                 search_index.rebuild_index()
             found = look(path)
     if found.count:
-        if not rebuild and found.mendable:
+        if not rebuild and found.repairable:
             click.echo("--rebuild repairs documents; see docs/operations.md before --trust-rows", err=True)
         raise click.ClickException(
             f"{path}: {format_count(found.count, 'fault')} in {format_count(found.images, 'image')}."
@@ -61,7 +61,7 @@ class Found:
 
     def __init__(self):
         self.count = self.images = 0
-        self.mendable = set()
+        self.repairable = set()
 
     def show(self, path, fault):
         """Count a fault, and print it if it is among the first."""
@@ -71,8 +71,8 @@ class Found:
             click.echo(f"{path}: {text}")
         elif self.count == MOST_SHOWN + 1:
             click.echo(f"{path}: … and more")
-        if fault.mends:
-            self.mendable.add((fault.mends, fault.pk))
+        if fault.repair:
+            self.repairable.add((fault.repair, fault.pk))
 
 
 def look(path, called=None):

@@ -8,6 +8,7 @@ import click
 from click.shell_completion import CompletionItem
 from flask.cli import ScriptInfo
 
+from cli.api_client import DELETED, LIVE
 from cli.client import open_client
 from cli.param_types import cleaned
 
@@ -30,7 +31,8 @@ def completions(ctx, param, incomplete):
     with suppress(Exception, SystemExit), ctx.ensure_object(ScriptInfo).load_app().app_context():
         url, token = (ctx.params.get(name) or os.environ.get(f"REGISTRY_{name.upper()}") for name in ("url", "token"))
         with open_client(url or None, token or None, is_prepared=True) as client:
-            images = client.images(deleted=True if ctx.command.name == "undelete" else None, limit=MAX_COMPLETED_IMAGES)
+            state = DELETED if ctx.command.name == "undelete" else LIVE
+            images = client.every_image(state, limit=MAX_COMPLETED_IMAGES)
             return [item for image in images for item in completing(image, incomplete)]
     return []
 

@@ -7,22 +7,24 @@ import click
 from flask import current_app
 
 import schemas
-from cli.api_client import Nonsense
+from cli.api_client import BadRequest
 from cli.checksums import MD5, SHA512, Hasher
 from cli.client import with_client
 from cli.completion import formats, image_argument
 from cli.image_format import IMAGE, NONE, SKIPPED
-from cli.image_tables import how_of, output_options, told
+from cli.image_tables import how_of, output_options, print_change
 from cli.inspection import inspect_file
 from cli.param_types import Pair, Size, cleaned, plain_option
 from cli.progress import progress_bar
 from cli.runtime import USAGE, Failure
 from formatting import file_url
+from storage.documents import PAIRED_FORMATS
 from storage.fields import WRITABLE_FIELDS, names_of
 
 FIELDS = (*names_of(WRITABLE_FIELDS), "location")
 OPTION_OF = {name: f"--{name.replace('_', '-')}" for name in (*FIELDS, "id")} | {"properties": "--property"}
-CLEARABLE = ("name", "size", "virtual_size", "checksum", "owner", "location")
+# With [api] strict_create the API refuses null formats, so they cannot be cleared.
+CLEARABLE = (*names_of(field for field in WRITABLE_FIELDS if field.is_nullable and field.kind != "word"), "location")
 # A file of another format may be registered as one of these: its bytes are stored as they are.
 OVERRIDABLE_FORMATS = ("raw", "iso")
 OPTIONS = {
@@ -36,8 +38,8 @@ OPTIONS = {
     "size": click.option("--size", type=Size(), help="Size of the file: bytes, or 2G, 700MB."),
     "virtual_size": click.option("--virtual-size", type=Size(), help="Size of the disk in a machine: bytes, or 20G."),
     "checksum": click.option("--checksum", metavar="MD5"),
-    "min_disk": click.option("--min-disk", type=Size(1024**3), help="Minimum disk of a machine: GB, or 20G."),
-    "min_ram": click.option("--min-ram", type=Size(1024**2), help="Minimum memory of a machine: MB, or 2G."),
+    "min_disk": click.option("--min-disk", type=Size(1024**3), help="Disk needed, in GB (1024³), or such as 20G."),
+    "min_ram": click.option("--min-ram", type=Size(1024**2), help="Memory needed, in MB (1024²), or such as 2G."),
     "owner": click.option("--owner", metavar="TENANT", help="Owner; only admins may set it."),
     "is_public": click.option(
         "--public/--private", "is_public", default=None, help="Visible to all, or to owner and members."
@@ -91,15 +93,15 @@ def create_image(client, name_given, image_id, file, as_json, quiet, **options):
     if file:
         values |= facts_of(file, client, options["disk_format"]) | {"name": name_given or os.path.basename(file)}
     values = merged(values, given_values(options)) | ({"id": image_id} if image_id else {})
-    with told_as_options(values):
+    with errors_as_options(values):
         record = client.create(values)
     warn_of_owner(record, values)
-    told(record, "Created", how)
+    print_change(record, "Created", how)
 
 
 def paired(disk_format):
     """Return the default container format: Amazon's formats are their own container."""
-    return disk_format if disk_format in ("ami", "ari", "aki") else "bare"
+    return disk_format if disk_format in PAIRED_FORMATS else "bare"
 
 
 @click.command("update")
@@ -122,7 +124,7 @@ def update_image(client, image, file, removed, unset, as_json, quiet, **options)
     values = given_values(options) | dict.fromkeys(unset)
     if not (values or removed or file):
         raise click.UsageError("No change given; add an option for a field (see --help).")
-    record, tag = client.show_with_tag(client.find(image)["id"])
+    record, etag = client.show_with_etag(client.find(image)["id"])
     if file:
         values = merged(facts_of(file, client, options["disk_format"], record["disk_format"]), values)
     if missing := sorted({*removed} - {*record["properties"]}):
@@ -130,20 +132,20 @@ def update_image(client, image, file, removed, unset, as_json, quiet, **options)
     if removed:
         kept = {name: text for name, text in record["properties"].items() if name not in removed}
         values["properties"] = kept | values.get("properties", {})
-    with told_as_options(values):
+    with errors_as_options(values):
         # If-Match prevents a lost update between reading and writing.
-        options = {"purge": True, "if_match": tag} if removed else {}
+        options = {"purge": True, "if_match": etag} if removed else {}
         record = client.update(record["id"], values, **options)
     warn_of_owner(record, values)
-    told(record, "Updated", how)
+    print_change(record, "Updated", how)
 
 
 @contextmanager
-def told_as_options(values):
+def errors_as_options(values):
     """Translate the API's errors on fields to errors on options."""
     try:
         yield
-    except Nonsense as refusal:
+    except BadRequest as refusal:
         words = [
             f"{OPTION_OF[field]}{'' if field in values else ' is missing'}: {' '.join(texts)}"
             for field, texts in refusal.errors.items()

@@ -6,7 +6,7 @@ import click
 
 from cli.client import with_client
 from cli.completion import image_argument
-from cli.image_tables import how_of, output_options, told
+from cli.image_tables import how_of, output_options, print_change
 from cli.param_types import cleaned
 from cli.runtime import NO_ACCESS, Failure, program
 
@@ -39,7 +39,7 @@ def delete_images(client, image, yes, as_json, quiet):
     if not yes:
         require_consent(records)
     for record in records:
-        told(client.delete(record["id"]), "Deleted", how)
+        print_change(client.delete(record["id"]), "Deleted", how)
 
 
 @click.command("undelete")
@@ -55,7 +55,7 @@ def undelete_images(client, image, as_json, quiet):
     """
     how = how_of(as_json, quiet)
     for record in found(client, image, deleted=True):
-        told(client.undelete(record["id"]), "Undeleted", how)
+        print_change(client.undelete(record["id"]), "Undeleted", how)
 
 
 def found(client, texts, deleted=False):

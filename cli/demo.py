@@ -13,6 +13,7 @@ import click
 from flask import current_app
 
 from cli import output
+from cli.api_client import DELETED, KILLED, LIVE
 from cli.client import open_client
 from cli.demo_images import SAMPLES, make_body, make_id
 from cli.progress import progress_bar
@@ -71,9 +72,7 @@ def add_samples(client, is_forced):
     """
     registry = engine.shown_name(current_app.settings.database)
     ours = {make_id(sample) for sample in SAMPLES}
-    present = {
-        image["id"] for query in ({}, {"status": "killed"}, {"deleted": True}) for image in client.images(**query)
-    }
+    present = {image["id"] for image in client.every_image(LIVE, KILLED, DELETED)}
     if present - ours and not is_forced:
         held = f"{registry} already has {format_count(len(present - ours), 'image')}"
         raise Failure(f"{held}. Use --into FILE for a separate demo database, or --force to add to this one.")

@@ -183,7 +183,7 @@ def plain_lines(image, members, is_secret_shown):
     yield from (f"member\t{cleaned(entry['member_id'])}\t{text_of(entry['can_share'])}" for entry in members)
 
 
-def told(image, verb, how):
+def print_change(image, verb, how):
     """Print the result of a change: a sentence on a terminal, the id in a pipe."""
     if how == "json":
         output.echo(output.json_text(image))

@@ -28,8 +28,8 @@ FILTERS = {
         "--property", "-p", "pairs", type=Pair(), multiple=True, metavar="NAME=VALUE", help="Repeatable."
     ),
     "checksum": click.option("--checksum", metavar="MD5"),
-    "min_disk": click.option("--min-disk", type=Size(1024**3), help="Exact value, in GB."),
-    "min_ram": click.option("--min-ram", type=Size(1024**2), help="Exact value, in MB."),
+    "min_disk": click.option("--min-disk", type=Size(1024**3), help="Exact value, in GB (1024³)."),
+    "min_ram": click.option("--min-ram", type=Size(1024**2), help="Exact value, in MB (1024²)."),
     "protected": click.option("--protected/--unprotected", default=None),
     "changes_since": click.option(
         "--changes-since", type=Since(), help="Changed since 2026-11-24, 2026-11-24T10:00Z, or 2d, 12h ago."

@@ -60,7 +60,7 @@ class FileRecords:
         Those of paths that ``is_in_scope`` accepts can be changed.
         """
         self.by_path, self.others, self.inodes, self.contents, self.is_in_scope = {}, {}, {}, {}, is_in_scope
-        for image in self.client.images():
+        for image in self.client.every_image():
             if image["properties"].get(HOST) not in (None, self.host) and self.host is not None:
                 continue
             for entry in image["location_data"]:

@@ -21,7 +21,7 @@ def reading(name):
 
     Raises ClickException of one line, also for errors while the file is read.
     """
-    with ExitStack() as opened, told_in_one_line(name):
+    with ExitStack() as opened, errors_in_one_line(name):
         beneath = click.get_binary_stream("stdin") if name == STREAM else opened.enter_context(open(name, "rb"))
         source = opened.enter_context(opener_of(name)(beneath, "rb")) if opener_of(name) else beneath
         yield source, beneath
@@ -35,7 +35,7 @@ def writing(name, is_database, is_forced):
 
     Only its owner can read it, since locations can carry credentials. Raises ClickException of one line.
     """
-    with ExitStack() as opened, told_in_one_line(name):
+    with ExitStack() as opened, errors_in_one_line(name):
         if name == STREAM:
             stream = click.get_binary_stream("stdout")
             yield stream
@@ -117,7 +117,7 @@ def position_of(file):
 
 
 @contextmanager
-def told_in_one_line(name):
+def errors_in_one_line(name):
     """Turn errors of a file or the database into a ClickException of one line."""
     broken = (OSError, EOFError, zlib.error, *((zstd().ZstdError,) if name.lower().endswith(".zst") else ()))
     try:

@@ -28,7 +28,7 @@ def restore_database(source, force):
     """
     settings = current_app.settings.database
     target = Path(os.path.realpath(settings.path))
-    with record_files.told_in_one_line(source):
+    with record_files.errors_in_one_line(source):
         if not Path(source).is_file():
             raise click.ClickException(f"{source}: is not a file.")
         database_copy.require_other(source, target)

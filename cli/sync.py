@@ -163,7 +163,7 @@ class Sync:
         """Return {key: record} of the images that were synced from these streams before."""
         found = {}
         for stream in streams:
-            for image in self.client.images(properties={"stream": stream}):
+            for image in self.client.every_image(properties={"stream": stream}):
                 found[tuple(image["properties"].get(name) for name in KEYS)] = image
         return found
 

@@ -60,7 +60,7 @@ def verify_images(client, images, as_json, jobs):
     """
     context = click.get_current_context()
     host = socket.gethostname() if context.params.get("url") else None
-    found = list({image["id"]: image for image in map(client.find, images)}.values()) or list(client.images())
+    found = list({image["id"]: image for image in map(client.find, images)}.values()) or list(client.every_image())
     verdicts = verify_all(found, host, jobs or min(os.cpu_count() or 1, MOST_JOBS))
     print_verdicts(verdicts, as_json)
     counts = {state: sum(verdict.state == state for verdict in verdicts) for state in STATES}

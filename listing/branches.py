@@ -54,13 +54,13 @@ def states_of(query, context):
         return (NORMAL,)
     if query.changes_since is not None:
         return (NORMAL, KILLED, DELETED) if context.is_admin else (NORMAL, KILLED)
-    return (KILLED,) if query.equal.get("status") == "killed" else (NORMAL,)
+    return (KILLED,) if query.equality_filters.get("status") == "killed" else (NORMAL,)
 
 
 def filters_of(query):
     """Return the Filters of a query."""
     count = len(query.properties)
-    names = [*query.equal, *(name for name in BOUNDS if getattr(query, name) is not None)]
+    names = [*query.equality_filters, *(name for name in BOUNDS if getattr(query, name) is not None)]
     filters = [Filter(name) for name in names]
     filters += [Filter("property", number) for number in range(min(count, SINGLE_PROPERTIES))]
     if count > SINGLE_PROPERTIES:
@@ -72,7 +72,7 @@ def filters_of(query):
 
 def filter_parameters(query):
     """Return the bound parameters of a query's filters as {name: value}."""
-    parameters = {f"f_{name}": value for name, value in query.equal.items()}
+    parameters = {f"f_{name}": value for name, value in query.equality_filters.items()}
     parameters |= {name: getattr(query, name) for name in BOUNDS}
     properties = list(query.properties.items())
     for number, (name, value) in enumerate(properties[:SINGLE_PROPERTIES]):

@@ -67,7 +67,7 @@ class Dialect:
     def page(self, content, sort_columns, direction, branches, ranges, filters):
         """Return the statement of a page.
 
-        Its row: (images, one a line; their number, at most one too many; the hidden sort columns of each, one a line).
+        Its row: (images, one a line; their number, at most one too many; their unrendered sort columns, one a line).
         """
         parts = [
             self.branch(sort_columns, direction, branch, range_, filters) for branch in branches for range_ in ranges
@@ -75,7 +75,7 @@ class Dialect:
         order = ", ".join(f"{column} {direction}" for column in sort_columns)
         images = self.aggregate(self.content(content), order)
         # Only keys are merged; documents are read for the images of the page alone.
-        return f"""SELECT CAST({images} AS BLOB), count(*), {self.hidden_values(content, sort_columns, order)}
+        return f"""SELECT CAST({images} AS BLOB), count(*), {self.unrendered_values(content, sort_columns, order)}
             FROM ({self.merge(parts, order)}) AS page CROSS JOIN image ON image.pk = page.pk"""
 
     def count(self, sort_columns, branches, filters):
@@ -94,9 +94,9 @@ class Dialect:
             "none": f"document || '{NO_LOCATIONS}'",
         }[content]
 
-    def hidden_values(self, content, sort_columns, order):
+    def unrendered_values(self, content, sort_columns, order):
         """Return the expression of the sort columns that the rendered images lack."""
-        columns = [f"page.{name}" for name in hidden_columns(content, sort_columns)]
+        columns = [f"page.{name}" for name in unrendered_columns(content, sort_columns)]
         return self.aggregate(" || ".join(columns), order) if columns else "NULL"
 
     def branch(self, sort_columns, direction, branch, range_, filters):
@@ -161,7 +161,7 @@ class Dialect:
         return conditions
 
 
-def hidden_columns(content, sort_columns):
+def unrendered_columns(content, sort_columns):
     """Return the sort columns that a rendered image lacks: times, or status and times."""
     shown = BRIEF_FIELDS if content == "brief" else DOCUMENT_FIELDS
     return [name for name in sort_columns if name not in shown]

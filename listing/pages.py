@@ -8,7 +8,7 @@ import orjson
 from errors import Invalid, NotFound
 from listing.backend import choose_driving_indexes, dialect
 from listing.branches import POSITION, branches_of, filter_parameters, filters_of, ranges_after
-from listing.dialect import hidden_columns
+from listing.dialect import unrendered_columns
 from models import etag, visible_to
 from storage.documents import NO_LOCATIONS, fits, image_digest
 from storage.engine import damaged, fetch_row
@@ -22,7 +22,7 @@ TIME_LENGTH = 26
 MOST_COUNTED = 10_000
 SHOW = """SELECT CAST(document AS BLOB), CAST(location_document AS BLOB), owner, revision, nonce,
     CAST(brief AS BLOB), visibility, digest FROM image"""
-HIDDEN_LOCATIONS = NO_LOCATIONS.encode()
+REDACTED_LOCATIONS = NO_LOCATIONS.encode()
 
 
 class Shown(NamedTuple):
@@ -38,7 +38,7 @@ class Shown(NamedTuple):
 def show(image_id, context):
     """Return the Shown of an image.
 
-    Raises: NotFound, also for a hidden image; DatabaseUnavailable for a checksum mismatch.
+    Raises: NotFound, also for an inaccessible image; DatabaseUnavailable for a checksum mismatch.
     """
     row = fetch_row(f"{SHOW} WHERE id = :id AND {visible_to(context)}", {"id": image_id, "tenant": context.tenant})
     if row is None:
@@ -61,7 +61,7 @@ def sees_all_locations(context, api):
 def rendered(shown, context, api):
     """Return (ETag, JSON in bytes) of a Shown; redact locations if necessary."""
     is_whole = sees_all_locations(context, api) or context.is_owner_of(shown.owner)
-    locations = shown.location_document if is_whole else HIDDEN_LOCATIONS
+    locations = shown.location_document if is_whole else REDACTED_LOCATIONS
     return etag(shown.revision, shown.nonce, is_whole), shown.document + locations
 
 
@@ -94,11 +94,11 @@ def list_page(query, context, content):
     filters = filters_of(query)
     branches = choose_driving_indexes(query, filters, branches_of(query, context), parameters)
     shape = (content, query.sort_columns, query.sort_dir, branches, ranges, filters)
-    images, count, hidden_values = fetch_row(page_statement(*shape), parameters)
+    images, count, unrendered_values = fetch_row(page_statement(*shape), parameters)
     if count <= query.limit:
         return (images or b"").replace(b"\n", b","), None
     images = images[: images.rindex(b"\n")]
-    return images.replace(b"\n", b","), position_of_last(images, hidden_values, query, content)
+    return images.replace(b"\n", b","), position_of_last(images, unrendered_values, query, content)
 
 
 def parsed(images):
@@ -109,18 +109,18 @@ def parsed(images):
         raise damaged("An image of the list") from error
 
 
-def position_of_last(images, hidden_values, query, content):
+def position_of_last(images, unrendered_values, query, content):
     """Return the position of the last of ``images``, lines of JSON."""
     (last,) = parsed(images[images.rfind(b"\n") + 1 :])
-    hidden = hidden_columns(content, query.sort_columns)
-    if hidden:
-        text = hidden_values.split("\n")[query.limit - 1]
-        last |= zip(hidden, (text[:-TIME_LENGTH], text[-TIME_LENGTH:])[-len(hidden) :], strict=True)
+    unrendered = unrendered_columns(content, query.sort_columns)
+    if unrendered:
+        text = unrendered_values.split("\n")[query.limit - 1]
+        last |= zip(unrendered, (text[:-TIME_LENGTH], text[-TIME_LENGTH:])[-len(unrendered) :], strict=True)
     return [last[column] for column in query.sort_columns]
 
 
 def position_of(query, context):
-    """Return the marker's current position. Raises Invalid for a hidden marker."""
+    """Return the marker's current position. Raises Invalid for an inaccessible marker."""
     columns = ", ".join(query.sort_columns)
     statement = f"SELECT {columns} FROM image WHERE id = :id AND {visible_to(context)}"
     position = fetch_row(statement, {"id": query.marker, "tenant": context.tenant})

@@ -16,7 +16,7 @@ from storage.ttl_cache import TTLCache
 # A filter with fewer matches than this drives its branch: they are sorted.
 FEW = 500
 # The most matches that are sorted where the filters rarely match together. Beyond, the index of the default order is
-# scanned: it contains all filtered columns but properties.
+# scanned: it contains all filtered columns but checksum, which has an index of its own, and properties.
 SORTED = 20_000
 # Filters rarely match together if fewer than SELDOM of the newest SAMPLE images do.
 SAMPLE, SELDOM = 300, 4

@@ -5,8 +5,23 @@ import json
 SHELVES = "CASE WHEN deleted THEN 4 WHEN status = 'killed' THEN 2 ELSE 0 END + (visibility <> 'public')"
 BRIEF = ("id", "name", "size", "disk_format", "container_format", "checksum")
 SCALARS = (
-    *("id", "name", "status", "disk_format", "container_format", "size", "virtual_size", "checksum"),
-    *("min_disk", "min_ram", "owner", "is_public", "protected", "created_at", "updated_at", "deleted", "deleted_at"),
+    "id",
+    "name",
+    "status",
+    "disk_format",
+    "container_format",
+    "size",
+    "virtual_size",
+    "checksum",
+    "min_disk",
+    "min_ram",
+    "owner",
+    "is_public",
+    "protected",
+    "created_at",
+    "updated_at",
+    "deleted",
+    "deleted_at",
 )
 INDEXES = {
     "image_by_created_at": "image (shelf, created_at, id)",

@@ -37,9 +37,15 @@ def up(migrator, db):
         condition = f"{row}.image_id <= (SELECT up_to FROM indexed)"
         db.execute_sql(f"CREATE TRIGGER {event} ON words WHEN {condition} BEGIN {actions}; END")
     columns = (
-        *("image_id INTEGER NOT NULL REFERENCES image (pk) ON DELETE CASCADE", "number INTEGER NOT NULL"),
-        *("at VARCHAR(26) NOT NULL", "action VARCHAR(9) NOT NULL", "tenant VARCHAR(255)", "is_admin INTEGER NOT NULL"),
-        *("changes TEXT NOT NULL", "digest INTEGER NOT NULL", "PRIMARY KEY (image_id, number)"),
+        "image_id INTEGER NOT NULL REFERENCES image (pk) ON DELETE CASCADE",
+        "number INTEGER NOT NULL",
+        "at VARCHAR(26) NOT NULL",
+        "action VARCHAR(9) NOT NULL",
+        "tenant VARCHAR(255)",
+        "is_admin INTEGER NOT NULL",
+        "changes TEXT NOT NULL",
+        "digest INTEGER NOT NULL",
+        "PRIMARY KEY (image_id, number)",
     )
     db.execute_sql(f"CREATE TABLE change ({', '.join(columns)}) WITHOUT ROWID")
     # Other programs delete without foreign keys: the next image with this number must not inherit what was said of it.

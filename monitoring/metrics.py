@@ -5,14 +5,14 @@ import time
 import zlib
 from bisect import bisect_left
 
-from config import VERSION
+from config import HTTP_METHODS, VERSION
 from server.counters import ALIVE, FIRST, SLOT_CELLS, STARTS
 from storage.engine import ENGINE_VERSION
 from web import route_of
 
 BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 UNMATCHED = route_of(None)
-METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "other")
+METHODS = (*HTTP_METHODS, "other")
 STATUSES = (200, 204, 301, 302, 303, 304, 308, 400, 401, 403, 404, 405, 408, 409, 412, 413, 415, 500, 503, 507)
 # Cells of a slot: waits and seconds waited, then statuses, buckets and two sums of each route and method.
 WAITS, WAITED = FIRST, FIRST + 1

@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 
 import orjson
 
+from config import HTTP_METHODS
+
 HUMAN_LINE = "%(asctime)s [%(process)d] [%(levelname)s] %(message)s"
 HUMAN_TIME = "[%Y-%m-%d %H:%M:%S %z]"
 JSON_OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
 WRITTEN_WHOLE = 4096  # PIPE_BUF of Linux
 UNREADABLE = re.compile(r""":? b?['"].*""", re.DOTALL)
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # Werkzeug's, for terminals
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 
 
 class JSONFormatter(logging.Formatter):
@@ -71,7 +72,7 @@ class RequestLog:
         for record in records:
             if record.status < self.least:
                 continue
-            method = record.method if record.method in METHODS else "other"
+            method = record.method if record.method in HTTP_METHODS else "other"
             line = self.render(record, self.routes[record.rule], method, os.getpid())
             if len(written) + len(line) > WRITTEN_WHOLE:
                 self.send(written)

@@ -98,7 +98,7 @@ def member_digest(image_pk, member, can_share):
 
 
 # The digest of a token leaves out its last use, which no right depends on.
-TOKEN_COLUMNS = (*("hash", "tenant", "roles", "is_read_only", "description", "created_at", "expires_at", "revoked_at"),)
+TOKEN_COLUMNS = ("hash", "tenant", "roles", "is_read_only", "description", "created_at", "expires_at", "revoked_at")
 
 
 def token_digest(row):

@@ -40,8 +40,9 @@ FIELDS = (
     Field("size", "count", "Size in bytes", is_nullable=True, is_sort_key=True, **RECORDED),
     Field("virtual_size", "count", "Virtual size in bytes", is_nullable=True, **RECORDED),
     Field("checksum", "text", "Checksum", 32, is_nullable=True, **FILTERED),
-    Field("min_disk", "count", "Disk needed, in GiB", largest=LARGEST_SMALL_INTEGER, default=0, **FILTERED),
-    Field("min_ram", "count", "Memory needed, in MiB", largest=LARGEST_SMALL_INTEGER, default=0, **FILTERED),
+    # Glance calls these units GB and MB; its consumers read them as powers of 1024.
+    Field("min_disk", "count", "Disk needed, in GB", largest=LARGEST_SMALL_INTEGER, default=0, **FILTERED),
+    Field("min_ram", "count", "Memory needed, in MB", largest=LARGEST_SMALL_INTEGER, default=0, **FILTERED),
     Field("owner", "text", "Owner", 255, is_nullable=True, **FILTERED),
     Field("visibility", "word", "Visibility", 9, default=SHARED, is_in_document=False, is_in_bodies=False, **RECORDED),
     Field("is_public", "flag", "Public", is_column=False),  # visibility, as API v1 has it

@@ -59,11 +59,15 @@ RULES = (
 
 
 class Fault(NamedTuple):
-    """A problem, of the image ``pk`` or the file; ``mends`` is what repairs it: documents, rows, index, or nothing."""
+    """Problem of the image ``pk``, or of the file.
+
+    ``repair`` names the repair: documents (rebuilt from the rows), rows (the same, if the rows are trusted), index
+    (rebuilt from the words), or "" for none.
+    """
 
     text: str
     pk: int | None = None
-    mends: str = ""
+    repair: str = ""
 
 
 def show_odd_bytes(connection):
@@ -131,7 +135,7 @@ def image_faults(row, properties, locations):
         broken.append(Fault(f"image {row['id']}: created_at differs in its properties", row["pk"], "documents"))
     if all(row[name] == rendered[name] for name in DERIVED):
         return broken
-    return [*broken, Fault(f"image {row['id']}: {difference(row, rendered)}", row["pk"], mending(row, rendered))]
+    return [*broken, Fault(f"image {row['id']}: {difference(row, rendered)}", row["pk"], repair_of(row, rendered))]
 
 
 def broken_rules(row):
@@ -145,8 +149,8 @@ def broken_rules(row):
             yield column, rule
 
 
-def mending(row, rendered):
-    """Return what repairs an image.
+def repair_of(row, rendered):
+    """Return the repair of an image.
 
     If the digest fits the rows, the documents are wrong; else the rows may be.
     """
@@ -158,11 +162,11 @@ def difference(row, rendered):
 
     Locations can contain credentials.
     """
-    if mending(row, rendered) == "documents":
+    if repair_of(row, rendered) == "documents":
         names = [name for name in DERIVED if row[name] != rendered[name]]
         return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not what its row, properties and locations say"
     names = [name for name in ("brief", "document", "location_document") if row[name] != rendered[name]]
-    fields = sorted({field for name in names for field in differing_fields(row[name], rendered[name])})
+    fields = sorted({field for name in names for field in differing_fields(name, row[name], rendered[name])})
     if not fields:
         return (
             "its digest fits neither its row nor its documents: visibility, revision or nonce has changed, or they have"
@@ -170,27 +174,22 @@ def difference(row, rendered):
     return f"its digest does not fit its row, properties and locations: {', '.join(fields)} differ from its documents"
 
 
-def differing_fields(stored, rendered):
-    """Return the names of the fields in which two documents differ."""
+def differing_fields(name, stored, rendered):
+    """Return the names of the fields in which a stored document differs."""
     try:
-        before, after = (orjson.loads(as_object(text)) for text in (stored, rendered))
+        before, after = (parse_document(name, text) for text in (stored, rendered))
     except (TypeError, ValueError):
-        return ("(all: the document is no JSON)",)
-    return [name for name in after if before.get(name) != after[name]]
+        return ["(all: the document is no JSON)"]
+    return [field for field in after if before.get(field) != after[field]]
 
 
-def as_object(text):
-    """Return a document as a JSON object.
+def parse_document(name, text):
+    """Return the fields of a document column. Raises: TypeError, ValueError.
 
-    The two parts of the full one lack an end or a beginning.
+    ``document`` and ``location_document`` are the two parts of one JSON object.
     """
-    return (
-        "{" + text[1:]
-        if text.startswith(",")
-        else text
-        if text.endswith("}") and '"properties"' not in text
-        else text + "}"
-    )
+    objects = {"brief": text, "document": text + "}", "location_document": "{" + text[1:]}
+    return dict(orjson.loads(objects[name]))
 
 
 def words_faults(row, properties, words):

@@ -20,9 +20,12 @@ COMPARE_WITH_WORDS = (
     "CREATE TEMP VIEW words AS SELECT image_id, text FROM main.words"
     " WHERE image_id <= (SELECT up_to FROM main.indexed)",
     f"CREATE VIRTUAL TABLE temp.search USING {COLUMNS}",
-    *("DELETE FROM temp.search_data", "INSERT INTO temp.search_data SELECT * FROM main.search_data"),
-    *("DELETE FROM temp.search_idx", "INSERT INTO temp.search_idx SELECT * FROM main.search_idx"),
-    *("DELETE FROM temp.search_config", "INSERT INTO temp.search_config SELECT * FROM main.search_config"),
+    "DELETE FROM temp.search_data",
+    "INSERT INTO temp.search_data SELECT * FROM main.search_data",
+    "DELETE FROM temp.search_idx",
+    "INSERT INTO temp.search_idx SELECT * FROM main.search_idx",
+    "DELETE FROM temp.search_config",
+    "INSERT INTO temp.search_config SELECT * FROM main.search_config",
     "INSERT INTO temp.search(search, rank) VALUES ('integrity-check', 1)",
 )
 INDEX = """INSERT INTO search(rowid, text)

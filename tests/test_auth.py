@@ -1,4 +1,4 @@
-"""Who is asking: how a caller comes out of the headers that a proxy in front sends."""
+"""Identity of a caller from the headers of a trusted proxy."""
 
 import pytest
 from conftest import IMAGE, answer_to

@@ -1,4 +1,4 @@
-"""What the code itself must not do, read from its syntax; and what SECURITY.md names as tests."""
+"""Rules for the code, read from its syntax; and the tests that SECURITY.md names."""
 
 import ast
 import importlib.metadata

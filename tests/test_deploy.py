@@ -1,4 +1,4 @@
-"""What is in deploy/ and the Containerfile: read by systemd's own tools, started as they start it, step by step."""
+"""Files of deploy/ and the Containerfile: checked by systemd's own tools, and run step by step."""
 
 import json
 import os

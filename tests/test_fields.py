@@ -3,27 +3,29 @@
 import json
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 
 import pytest
 from conftest import ROOT, clean_environment, environment
 from support.product import WINGS
 
-NAME = "0008_os_hidden"
+NAME = "0008_is_golden"
 
 
 @pytest.fixture
 def example():
-    """The code blocks of the section: the migration, and the line of the table."""
+    """Return the code blocks of the section: the migration, and the line of the table."""
     section = (ROOT / "docs" / "architecture.md").read_text().partition("## Add a field")[2]
     return [textwrap.dedent(block) for block in re.findall(r"^ *```\w+\n(.*?)^ *```$", section, re.M | re.S)]
 
 
 @pytest.fixture
 def copy_with_field(tmp_path, example):
-    """A function: runs a command of a copy of the product in which the example was followed."""
+    """Return a function that runs a command of a copy of the product with the example's field."""
     folder = tmp_path / "copy"
     for wing in WINGS:
         shutil.copytree(ROOT / wing, folder / wing, ignore=shutil.ignore_patterns("__pycache__"))
@@ -59,18 +61,24 @@ def flask(folder, database, *arguments):
     return done.stdout
 
 
+def columns_of_index(path, index):
+    with closing(sqlite3.connect(path)) as connection:
+        return [name for *_, name in connection.execute(f"PRAGMA index_info({index})")]
+
+
 def test_a_field_that_is_added_as_the_example_says_is_everywhere(copy_with_field, tmp_path):
     create = ("create", "--disk-format", "raw", "--name")
     flask(ROOT, tmp_path / "registry.db", *create, "old")
 
-    hidden = copy_with_field(*create, "new", "--os-hidden").strip()
-    copy_with_field("update", "new", "--no-os-hidden")
-    copy_with_field("update", "new", "--os-hidden")
+    golden = copy_with_field(*create, "new", "--is-golden").strip()
+    copy_with_field("update", "new", "--no-is-golden")
+    copy_with_field("update", "new", "--is-golden")
 
-    assert [image["name"] for image in json.loads(copy_with_field("list", "--os-hidden", "--json"))] == ["new"]
-    assert [image["name"] for image in json.loads(copy_with_field("list", "--no-os-hidden", "--json"))] == ["old"]
-    assert json.loads(copy_with_field("show", hidden, "--json"))["os_hidden"] is True
-    assert "os_hidden\ttrue\n" in copy_with_field("show", hidden)
-    changes = [entry["changes"] for entry in json.loads(copy_with_field("history", hidden, "--json"))]
-    assert changes[0] == [{"field": "os_hidden", "from": False, "to": True}]
+    assert [image["name"] for image in json.loads(copy_with_field("list", "--is-golden", "--json"))] == ["new"]
+    assert [image["name"] for image in json.loads(copy_with_field("list", "--no-is-golden", "--json"))] == ["old"]
+    assert json.loads(copy_with_field("show", golden, "--json"))["is_golden"] is True
+    assert "is_golden\ttrue\n" in copy_with_field("show", golden)
+    changes = [entry["changes"] for entry in json.loads(copy_with_field("history", golden, "--json"))]
+    assert changes[0] == [{"field": "is_golden", "from": False, "to": True}]
     copy_with_field("check")
+    assert "is_golden" in columns_of_index(tmp_path / "registry.db", "image_by_created_at")

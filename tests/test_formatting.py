@@ -1,4 +1,4 @@
-"""What people read and write: sizes, times, texts."""
+"""Formatting and parsing of sizes, times and texts."""
 
 from datetime import UTC, datetime, timedelta
 

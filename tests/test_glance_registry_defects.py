@@ -1,4 +1,4 @@
-"""What glance-registry and its like got wrong, one test each."""
+"""Defects of glance-registry and similar services, one test each."""
 
 import socket
 import sqlite3

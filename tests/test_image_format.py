@@ -1,4 +1,4 @@
-"""What files are by their content, what of them is refused, and what their names say."""
+"""Image formats by content, refused files, and facts in file names."""
 
 import os
 import struct

@@ -1,4 +1,4 @@
-"""The house: which module may import which, where Flask and Peewee are spoken, and that importing does nothing."""
+"""Layering: allowed imports of each module, and no side effects of an import."""
 
 import ast
 import json
@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, clean_environment
 from support.product import WINGS
 
-# top-level module or wing → what it may import of ours: arrows point down only
+# Top-level module or wing → the other ones that it may import.
 MAY_IMPORT = {
     "errors": (),
     "formatting": (),
@@ -19,10 +19,10 @@ MAY_IMPORT = {
     "schemas": ("errors", "storage"),
     "history": ("storage",),
     "auth": ("errors", "storage"),
-    "security": ("errors", "auth"),
+    "security": ("errors", "config", "auth"),
     "models": ("errors", "storage", "history", "auth"),
     "members": ("errors", "schemas", "storage", "history", "auth", "models"),
-    "web": ("errors", "schemas", "storage", "auth", "security"),
+    "web": ("errors", "config", "schemas", "storage", "auth", "security"),
     "listing": ("errors", "schemas", "storage", "models"),
     "migrations": ("errors", "storage"),
     "server": ("errors", "config"),
@@ -62,7 +62,7 @@ LONGEST_MODULE, LONGEST_FUNCTION, LONGEST_ROUTE = 350, 29, 15
 
 
 def modules_of(name):
-    """The files of a top-level module or wing."""
+    """Return the files of a top-level module or wing."""
     return sorted((ROOT / name).glob("*.py")) if name in WINGS else [ROOT / f"{name}.py"]
 
 
@@ -83,12 +83,12 @@ def name_of(path):
 
 
 def home_of(path):
-    """The top-level module or the wing that a file belongs to."""
+    """Return the top-level module or the wing of a file."""
     return path.stem if path.parent == ROOT else path.parent.name
 
 
 def imported_by(path):
-    """The top-level names of all imports in it, within functions too."""
+    """Return the top-level names of all imports of a file, within functions too."""
     imports = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Import | ast.ImportFrom)]
     assert not any(getattr(node, "level", 0) for node in imports)
     names = [node.module for node in imports if isinstance(node, ast.ImportFrom)]
@@ -115,7 +115,7 @@ def lines_of(function):
 
 
 def routes():
-    """(the decorators of it, the function) of every route, in the order that they stand in."""
+    """Return (decorators, function) of every route, in the order of the file."""
     found = []
     for function in functions_of(ROOT / "registry.py"):
         calls = [call for call in function.decorator_list if isinstance(call, ast.Call)]
@@ -133,7 +133,7 @@ def test_the_top_level_has_few_modules_and_each_stands_in_the_table():
 
 
 @every_module
-def test_a_module_imports_of_ours_only_what_stands_below_it(path):
+def test_a_module_imports_only_modules_below_it(path):
     home = home_of(path)
     allowed = {*MAY_IMPORT[home], *MAY_IMPORT_TOO.get(name_of(path), ()), *({home} & {*WINGS})}
 
@@ -145,7 +145,7 @@ def test_a_migration_knows_nothing_of_the_present_models():
 
 
 @every_module
-def test_flask_is_imported_only_where_http_is_spoken(path):
+def test_flask_is_imported_only_by_modules_that_handle_http(path):
     if imported_by(path) & {"flask", "werkzeug"}:
         assert home_of(path) in WITH_FLASK
 

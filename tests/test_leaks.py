@@ -1,4 +1,4 @@
-"""What is hidden does not show: an answer about a hidden image is to the byte that about none."""
+"""Answers about inaccessible images: to the byte those about no image."""
 
 import uuid
 
@@ -6,7 +6,7 @@ import pytest
 from test_rights import ALL_CALLERS, EXPECTED, KINDS, ROUTES, fields_of
 
 NOBODIES = ("anonymous", "tenantless", "stranger")
-HIDDEN_FROM = {
+INACCESSIBLE_TO = {
     "shared": NOBODIES,
     "private": (*NOBODIES, "member", "sharer"),
     "deleted": (*NOBODIES, "member", "sharer", "owner"),
@@ -21,7 +21,7 @@ TAKEN = {
 }
 NOT_TAKEN = [(method, path) for path, taken in TAKEN.items() for method in METHODS if method not in taken]
 SAME_ID = {"X-Openstack-Request-Id": "the-same"}
-# More ways to name an image, with the status where it is hidden: (method, path, options, status).
+# More ways to name an image, with the status where it is inaccessible: (method, path, options, status).
 NAMINGS = [
     *[("PUT", "/images/{id}", {"data": content}, 404) for content in ("", "{", "[]", "x" * 5000)],
     ("PUT", "/images/{id}", {"data": "a=b", "content_type": "application/x-www-form-urlencoded"}, 404),
@@ -50,18 +50,18 @@ def seen(client, method, path, headers=(), **options):
     return answer.status_code, [*answer.headers], answer.data
 
 
-def require_hidden_as_none(client, hidden, expected):
-    """Raises AssertionError where any request that names the image ``hidden`` is answered unlike one for no image.
+def require_inaccessible_as_none(client, inaccessible, expected):
+    """Require that every request about the image ``inaccessible`` is answered as one for no image.
 
     ``expected`` are the statuses: {route of ROUTES: status}.
     """
     unknown = str(uuid.uuid4())
     asked = [(*ROUTES[route][:2], {"json": ROUTES[route][2]}, status) for route, status in expected.items()]
     for method, path, options, status in [*asked, *NAMINGS]:
-        answer = seen(client, method, path.format(id=hidden), **options)
+        answer = seen(client, method, path.format(id=inaccessible), **options)
         assert (method, path, answer[0]) == (method, path, status)
         assert answer == seen(client, method, path.format(id=unknown), **options)
-        assert answer == seen(client, method, path.format(id=hidden.upper().replace("-", "")), **options)
+        assert answer == seen(client, method, path.format(id=inaccessible.upper().replace("-", "")), **options)
 
 
 LISTS = ["/", "/images", "/images/detail", "/shared-images/member", "/shared-images/sharer", "/shared-images/owner"]
@@ -82,30 +82,30 @@ def lists_seen(client):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("kind", HIDDEN_FROM)
-def test_a_hidden_image_is_answered_to_the_byte_as_an_unknown_id(client_as, make_image, kind):
-    hidden = make_image(**fields_of(kind))["id"]
+@pytest.mark.parametrize("kind", INACCESSIBLE_TO)
+def test_an_inaccessible_image_is_answered_to_the_byte_as_an_unknown_id(client_as, make_image, kind):
+    inaccessible = make_image(**fields_of(kind))["id"]
 
-    for caller in HIDDEN_FROM[kind]:
+    for caller in INACCESSIBLE_TO[kind]:
         expected = {route: EXPECTED[kind, route][ALL_CALLERS.index(caller)] for route in ROUTES}
-        require_hidden_as_none(client_as(caller), hidden, expected)
+        require_inaccessible_as_none(client_as(caller), inaccessible, expected)
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("kind", HIDDEN_FROM)
-def test_lists_with_a_hidden_image_are_to_the_byte_those_without(client_as, make_image, kind):
+@pytest.mark.parametrize("kind", INACCESSIBLE_TO)
+def test_lists_with_an_inaccessible_image_are_to_the_byte_those_without(client_as, make_image, kind):
     for name in ("first", "second", "third"):
         make_image(name=name, is_public=True, properties={"os_distro": "cirros"})
-    before = {caller: lists_seen(client_as(caller)) for caller in HIDDEN_FROM[kind]}
+    before = {caller: lists_seen(client_as(caller)) for caller in INACCESSIBLE_TO[kind]}
 
     make_image(**fields_of(kind), size=1, properties={"os_distro": "cirros"})
 
-    assert {caller: lists_seen(client_as(caller)) for caller in HIDDEN_FROM[kind]} == before
+    assert {caller: lists_seen(client_as(caller)) for caller in INACCESSIBLE_TO[kind]} == before
     assert any("Link" in dict(headers) for _, headers, _ in before["stranger"])
 
 
 @pytest.mark.parametrize("member_id", ["member", "nobody"])
-def test_whether_a_hidden_image_has_a_member_does_not_show(client_as, make_image, member_id):
+def test_whether_an_inaccessible_image_has_a_member_does_not_show(client_as, make_image, member_id):
     image = make_image(**fields_of("shared"))
 
     response = client_as("stranger").delete(f"/images/{image['id']}/members/{member_id}")

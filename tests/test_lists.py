@@ -150,7 +150,7 @@ def test_a_list_holds_public_images_and_the_callers_own_and_those_shared_with_it
 
 
 @pytest.mark.parametrize("query", ["owner=owner", "name=private", "size_min=0", "protected=false", LONG_AGO])
-def test_no_filter_shows_a_hidden_image(client_as, make_image, query):
+def test_no_filter_shows_an_inaccessible_image(client_as, make_image, query):
     make_image(name="private", owner="owner", size=5)
 
     listed = {caller: names(client_as(caller), query) for caller in ("anonymous", "tenantless", "stranger", "owner")}

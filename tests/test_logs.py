@@ -1,4 +1,4 @@
-"""What is logged: one line a request, in a format for whoever reads it, and nothing that is nobody's business."""
+"""Logs: one line per request, for people or machines, without confidential values."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""What watches over the registry: /healthcheck and /metrics, asked as a load balancer and Prometheus ask them."""
+"""Monitoring: /healthcheck for load balancers, and /metrics for Prometheus."""
 
 import logging
 import os

@@ -20,7 +20,7 @@ from storage import documents, fields
 
 SCHEMAS = DOCUMENT["components"]["schemas"]
 NOT_UTF8 = "\xff"  # as WSGI has it
-HIDDEN = "00000000-0000-4000-8000-000000000000"
+INACCESSIBLE = "00000000-0000-4000-8000-000000000000"
 JSON = {"content_type": "application/json"}
 
 
@@ -394,7 +394,7 @@ def test_what_the_document_does_not_have_is_refused_as_it_says(client, method, p
     require_promised(method, path, status, list(answer.headers), answer.data)
 
 
-@pytest.mark.parametrize("path", ["/images", f"/images/{HIDDEN}/members/a", "/nowhere"])
+@pytest.mark.parametrize("path", ["/images", f"/images/{INACCESSIBLE}/members/a", "/nowhere"])
 def test_what_a_browser_asks_beforehand_is_answered_as_it_says(make_client, path):
     page = "https://images.example.org"
     headers = {"Origin": page, "Access-Control-Request-Method": "PUT"}
@@ -408,7 +408,7 @@ def test_what_a_browser_asks_beforehand_is_answered_as_it_says(make_client, path
 def test_an_answer_that_is_not_promised_is_noticed(client, make_image):
     answer = client.get(f"/images/{make_image()['id']}")
     given = {"status": 200, "headers": list(answer.headers), "content": answer.data}
-    require_promised("GET", f"/images/{HIDDEN}", **given)
+    require_promised("GET", f"/images/{INACCESSIBLE}", **given)
 
     broken = [
         {"status": 500},
@@ -425,4 +425,4 @@ def test_an_answer_that_is_not_promised_is_noticed(client, make_image):
     ]
     for change in broken:
         with pytest.raises((AssertionError, ValueError)):
-            require_promised("GET", f"/images/{HIDDEN}", **given | change)
+            require_promised("GET", f"/images/{INACCESSIBLE}", **given | change)

@@ -207,13 +207,13 @@ def test_a_paging_parameter_is_refused_with_what_it_takes(client, make_five, pat
 
 
 @pytest.mark.parametrize(
-    ("caller", "hidden"),
+    ("caller", "inaccessible"),
     [(caller, kind) for caller in ("anonymous", "tenantless", "stranger", "member") for kind in ("private", "gone")]
     + [("owner", "gone"), ("owner", "another's")],
 )
-def test_a_hidden_marker_is_refused_as_an_unknown_one_is(client_as, make_image, caller, hidden):
+def test_an_inaccessible_marker_is_refused_as_an_unknown_one_is(client_as, make_image, caller, inaccessible):
     fields = {"private": {}, "gone": {"is_public": True, "is_deleted": True}, "another's": {"owner": "another"}}
-    image = make_image(**{"owner": "owner", **fields[hidden]})
+    image = make_image(**{"owner": "owner", **fields[inaccessible]})
     make_image(name="visible", is_public=True)
     client, headers = client_as(caller), {"X-Openstack-Request-Id": "same"}
 

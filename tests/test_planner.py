@@ -7,6 +7,7 @@ from conftest import IMAGE
 
 import models
 from listing import sqlite_planner
+from storage.fields import FILTER_FIELDS, names_of
 
 # Query of a list → driving index with its order.
 ORDERED = {
@@ -90,8 +91,15 @@ def test_a_deep_page_begins_within_the_index(plan_of, client):
     assert any(re.search(r"INDEX image_by_name \(list_partition=\? AND \(?name", line) for line in plan)
 
 
+def test_the_index_of_the_default_order_holds_all_filtered_fields(client):
+    columns = {name for *_, name in models.database.execute_sql("PRAGMA index_info(image_by_created_at)")}
+
+    # A checksum has few images, which its own index finds.
+    assert {*names_of(FILTER_FIELDS)} - columns == {"checksum"}
+
+
 @pytest.mark.parametrize("sort", ["name", "size", "updated_at"])
-def test_filters_that_seldom_meet_read_one_index_and_no_rows(plan_of, monkeypatch, sort):
+def test_filters_that_rarely_match_together_scan_one_covering_index(plan_of, monkeypatch, sort):
     monkeypatch.setattr(sqlite_planner, "FEW", 0)
     monkeypatch.setattr(sqlite_planner, "SELDOM", sqlite_planner.SAMPLE + 1)
     monkeypatch.setattr(sqlite_planner, "SORTED", 1)

@@ -1,4 +1,4 @@
-"""What callers who are no admins may add: properties, members, locations, images; and whose locations may be where."""
+"""Quotas of properties, members, locations and images; and allowed location schemes."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""What opens a location is shown to nobody, whatever its scheme calls it."""
+"""Redaction of the credentials in locations, for every URL scheme."""
 
 import re
 import string
@@ -7,7 +7,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from formatting import HIDDEN, redact_url
+from formatting import MASK, redact_url
 
 WORDS = st.text(string.ascii_uppercase + string.digits, min_size=6, max_size=12)
 # A key as stores make them up and people paste them: words, with what should have been escaped between them.
@@ -87,4 +87,4 @@ def test_what_is_masked_once_stays_so(start, rest):
     once = redact_url(f"{start}{rest}")
 
     assert redact_url(once) == once
-    assert HIDDEN in once or once == " ".join(f"{start}{rest}".split())
+    assert MASK in once or once == " ".join(f"{start}{rest}".split())

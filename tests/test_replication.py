@@ -1,4 +1,4 @@
-"""What a replicator such as Litestream relies on: it reads the write-ahead log while a read transaction keeps it."""
+"""Replication by tools such as Litestream, which read the write-ahead log during a read transaction."""
 
 import sqlite3
 from contextlib import closing

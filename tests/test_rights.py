@@ -1,4 +1,4 @@
-"""Who may do what: every route for every caller, what is hidden from whom, and the order of the checks."""
+"""Access rights: every route for every caller, inaccessible images, and the order of the checks."""
 
 import re
 import uuid
@@ -9,7 +9,7 @@ from conftest import CALLERS, IMAGE, identity
 ALL_CALLERS = (*CALLERS, "admin@acme")
 MEMBERS = {"member": False, "sharer": True}
 LOCATION_DATA = [{"url": "swift://user:secret@host/image", "metadata": {"region": "north"}, "status": "active"}]
-HIDDEN_LOCATIONS = (None, [])
+REDACTED_LOCATIONS = (None, [])
 SHOWN_LOCATIONS = (LOCATION_DATA[0]["url"], LOCATION_DATA)
 
 ROUTES = {
@@ -223,7 +223,7 @@ def locations_shown(client, image_id, headers=None):
 )
 def test_locations_are_shown_to_owner_and_admin_only(client_as, make_image, caller, is_shown):
     image = make_image(**{**fields_of("public"), "owner": "acme" if caller == "admin@acme" else "owner"})
-    expected = SHOWN_LOCATIONS if is_shown else HIDDEN_LOCATIONS
+    expected = SHOWN_LOCATIONS if is_shown else REDACTED_LOCATIONS
 
     found, headers = locations_shown(client_as(caller), image["id"])
 
@@ -257,17 +257,17 @@ def test_who_may_write_an_image_sees_its_locations_in_the_answer(client_as, call
     assert [(image["location"], image["location_data"]) for image in shown] == [SHOWN_LOCATIONS] * 3
 
 
-def test_the_etag_with_locations_hidden_is_another_than_with_locations_shown(client_as, make_image):
+def test_the_etag_with_locations_redacted_is_another_than_with_locations_shown(client_as, make_image):
     path = f"/images/{make_image(**fields_of('public'))['id']}"
     tags = {caller: client_as(caller).get(path).headers["ETag"] for caller in ALL_CALLERS}
 
     shown = {tags[caller] for caller in ("owner", "admin", "admin@acme")}
-    hidden = {tags[caller] for caller in ("anonymous", "tenantless", "stranger", "member", "sharer")}
+    redacted = {tags[caller] for caller in ("anonymous", "tenantless", "stranger", "member", "sharer")}
 
-    assert (len(shown), len(hidden)) == (1, 1)
-    assert shown != hidden
+    assert (len(shown), len(redacted)) == (1, 1)
+    assert shown != redacted
     assert client_as("stranger").get(path, headers={"If-None-Match": shown.pop()}).status_code == 200
-    assert client_as("owner").get(path, headers={"If-None-Match": hidden.pop()}).status_code == 200
+    assert client_as("owner").get(path, headers={"If-None-Match": redacted.pop()}).status_code == 200
 
 
 # The order of the checks: identity, route, method, visibility, rights, body, state
@@ -327,7 +327,7 @@ def test_options_on_an_unknown_path_is_404_without_identity_too(make_client):
     assert client.options("/nowhere").status_code == 404
 
 
-HIDDEN, PUBLIC = "hidden", "public"
+INACCESSIBLE, PUBLIC = "inaccessible", "public"
 FORM = {"content_type": "application/x-www-form-urlencoded"}
 JSON = {"content_type": "application/json"}
 HUGE = b" " * 2000
@@ -338,13 +338,13 @@ STALE = {"headers": {"If-Match": '"stale"'}}
     ("caller", "method", "path", "options", "status"),
     [
         ("stranger", "FOO", "/nowhere", {}, 404),  # route before method
-        ("stranger", "PATCH", "/images/{hidden}", {}, 405),  # method before visibility
-        ("stranger", "POST", "/images/{hidden}/members", {}, 405),
-        ("stranger", "GET", "/images/{hidden}/members/member", {}, 405),
-        ("stranger", "PUT", "/images/{hidden}", {"data": HUGE, **FORM}, 404),  # visibility before the body
-        ("stranger", "PUT", "/images/{hidden}/members", {"data": HUGE, **FORM}, 404),
-        ("stranger", "PUT", "/images/{hidden}/members/x", {"data": HUGE, **FORM}, 404),
-        ("anonymous", "PUT", "/images/{hidden}", {"data": "{", **JSON}, 404),  # visibility before rights
+        ("stranger", "PATCH", "/images/{inaccessible}", {}, 405),  # method before visibility
+        ("stranger", "POST", "/images/{inaccessible}/members", {}, 405),
+        ("stranger", "GET", "/images/{inaccessible}/members/member", {}, 405),
+        ("stranger", "PUT", "/images/{inaccessible}", {"data": HUGE, **FORM}, 404),  # visibility before the body
+        ("stranger", "PUT", "/images/{inaccessible}/members", {"data": HUGE, **FORM}, 404),
+        ("stranger", "PUT", "/images/{inaccessible}/members/x", {"data": HUGE, **FORM}, 404),
+        ("anonymous", "PUT", "/images/{inaccessible}", {"data": "{", **JSON}, 404),  # visibility before rights
         ("anonymous", "PUT", "/images/{public}", {"data": HUGE, **FORM}, 401),  # rights before the body
         ("stranger", "PUT", "/images/{public}", {"data": HUGE, **FORM}, 403),
         ("stranger", "PUT", "/images/{public}", {"data": "{", **JSON, **STALE}, 403),
@@ -365,13 +365,13 @@ STALE = {"headers": {"If-Match": '"stale"'}}
         ("owner", "PUT", "/images/{public}", {"json": {"image": {"size": 1}, "from_state": "queued"}}, 409),
         ("owner", "PUT", "/images/{public}", {"json": {"image": {"size": 1}}, **STALE}, 412),
         ("owner", "DELETE", "/images/{public}", STALE, 412),
-        ("stranger", "GET", "/images/{hidden}/undelete", {}, 405),
-        ("stranger", "POST", "/images/{hidden}/history", {}, 405),
-        ("stranger", "POST", "/images/{hidden}/undelete", {"data": HUGE, **FORM}, 404),
+        ("stranger", "GET", "/images/{inaccessible}/undelete", {}, 405),
+        ("stranger", "POST", "/images/{inaccessible}/history", {}, 405),
+        ("stranger", "POST", "/images/{inaccessible}/undelete", {"data": HUGE, **FORM}, 404),
         ("anonymous", "POST", "/images/{public}/undelete", {"data": HUGE, **FORM}, 401),
         ("stranger", "POST", "/images/{public}/undelete", {"data": HUGE, **FORM}, 403),
         ("owner", "POST", "/images/{public}/undelete", {"data": HUGE, **FORM, **STALE}, 403),
-        ("owner", "POST", "/images/{hidden}/undelete", {"data": "{", **JSON}, 403),
+        ("owner", "POST", "/images/{inaccessible}/undelete", {"data": "{", **JSON}, 403),
         ("admin", "POST", "/images/{public}/undelete", {"data": HUGE, **FORM, **STALE}, 415),
         ("admin", "POST", "/images/{public}/undelete", {"data": HUGE, **JSON, **STALE}, 413),
         ("admin", "POST", "/images/{public}/undelete", {"data": "{", **JSON, **STALE}, 400),
@@ -382,7 +382,7 @@ def test_checks_come_in_order_and_a_refused_request_changes_nothing(make_client,
     settings = {"auth__flavor": "trusted-auth", "auth__allow_anonymous_access": "true", "api__max_body_bytes": 1024}
     client = make_client(**settings)
     paths = {}
-    for name in (HIDDEN, PUBLIC):
+    for name in (INACCESSIBLE, PUBLIC):
         body = {"image": {**IMAGE, "is_public": name == PUBLIC, "name": name}}
         paths[name] = client.post("/images", json=body, headers=identity("owner")).json["image"]["id"]
     before = [state_as_admin(client, image_id) for image_id in paths.values()]

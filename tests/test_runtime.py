@@ -1,4 +1,4 @@
-"""What every command does where it cannot work: no room for its output, no database, a wrong configuration."""
+"""Errors of every command: output that cannot be written, no database, invalid configuration."""
 
 import contextlib
 import shutil

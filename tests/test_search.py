@@ -226,13 +226,13 @@ def test_what_counts_is_a_boolean(client):
     assert (response.status_code, list(response.json["errors"])) == (400, ["count"])
 
 
-HIDDEN_FROM = {"anonymous": "public", "tenantless": "public", "stranger": "public", "member": "public shared"}
-HIDDEN_FROM |= {"sharer": "public shared", "owner": "private public shared", "admin@owner": "private public shared"}
+INACCESSIBLE_TO = {"anonymous": "public", "tenantless": "public", "stranger": "public", "member": "public shared"}
+INACCESSIBLE_TO |= {"sharer": "public shared", "owner": "private public shared", "admin@owner": "private public shared"}
 
 
-@pytest.mark.parametrize(("caller", "names"), [*HIDDEN_FROM.items(), ("admin", "public")])
+@pytest.mark.parametrize(("caller", "names"), [*INACCESSIBLE_TO.items(), ("admin", "public")])
 @pytest.mark.parametrize("few", [0, 500])
-def test_hidden_images_are_neither_found_nor_counted(
+def test_inaccessible_images_are_neither_found_nor_counted(
     indexed_together, client_as, make_image, monkeypatch, caller, names, few
 ):
     monkeypatch.setattr(sqlite_planner, "FEW", few)

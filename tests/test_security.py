@@ -1,4 +1,4 @@
-"""What a web page in the owner's browser may do: nothing, unless its origin is allowed; and the headers that say so."""
+"""Host validation, CSRF protection, CORS and security headers."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""What a server refuses to serve: an open network without identity, a certificate that is none; and its TLS."""
+"""Checks at start: an open network without authentication, invalid certificates; and TLS."""
 
 import http.client
 import json

@@ -1,10 +1,10 @@
-"""Who may do what with flavor token: the table of rights, and tokens that do not count or may only read."""
+"""Access rights with flavor token: the table of rights, and invalid and read-only tokens."""
 
 from datetime import timedelta
 
 import pytest
 from conftest import IMAGE, identity
-from test_leaks import HIDDEN_FROM, NOT_TAKEN, lists_seen, require_hidden_as_none, seen
+from test_leaks import INACCESSIBLE_TO, NOT_TAKEN, lists_seen, require_inaccessible_as_none, seen
 from test_rights import (
     ALL_CALLERS,
     CHANGING,
@@ -123,18 +123,18 @@ def test_only_tokens_of_a_tenant_or_an_admin_that_may_write_register_images(clie
 
 
 def refused_by_token(kind, caller):
-    """{route: status} of an image that is hidden from the caller."""
+    """{route: status} of an image that is inaccessible to the caller."""
     owner = {"read-only": "owner"}.get(caller, caller)
     return {route: EXPECTED[kind, route][ALL_CALLERS.index(owner)] for route in ROUTES}
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("kind", HIDDEN_FROM)
-def test_a_hidden_image_is_answered_to_the_byte_as_an_unknown_id(client_by_token, kind):
-    hidden = make_image_of_kind(client_by_token("admin"), kind)
+@pytest.mark.parametrize("kind", INACCESSIBLE_TO)
+def test_an_inaccessible_image_is_answered_to_the_byte_as_an_unknown_id(client_by_token, kind):
+    inaccessible = make_image_of_kind(client_by_token("admin"), kind)
 
-    for caller in (*HIDDEN_FROM[kind], *(["read-only"] if kind == "deleted" else [])):
-        require_hidden_as_none(client_by_token(caller), hidden, refused_by_token(kind, caller))
+    for caller in (*INACCESSIBLE_TO[kind], *(["read-only"] if kind == "deleted" else [])):
+        require_inaccessible_as_none(client_by_token(caller), inaccessible, refused_by_token(kind, caller))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -150,12 +150,12 @@ def test_who_comes_with_a_token_that_does_not_count_learns_of_no_image(client_by
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("kind", HIDDEN_FROM)
-def test_lists_with_a_hidden_image_are_to_the_byte_those_without(client_by_token, kind):
+@pytest.mark.parametrize("kind", INACCESSIBLE_TO)
+def test_lists_with_an_inaccessible_image_are_to_the_byte_those_without(client_by_token, kind):
     admin = client_by_token("admin")
     for name in ("first", "second", "third"):
         make_image_of_kind(admin, "public", name=name, owner=None, members=(), properties={"os_distro": "cirros"})
-    callers = (*HIDDEN_FROM[kind], *REFUSED)
+    callers = (*INACCESSIBLE_TO[kind], *REFUSED)
     before = {caller: lists_seen(client_by_token(caller)) for caller in callers}
 
     make_image_of_kind(admin, kind, size=1, properties={"os_distro": "cirros"})

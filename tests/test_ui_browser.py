@@ -248,7 +248,7 @@ def test_a_deletion_is_undone(browser, site):
 
     click(browser, ".notice button")
 
-    wait_for(browser, "return document.querySelector('.notice')?.textContent.includes('is back')")
+    wait_for(browser, "return document.querySelector('.notice')?.textContent.includes('is restored')")
     assert site.request("GET", f"/images/{image['id']}")[2]["image"]["deleted"] is False
 
 

@@ -1,4 +1,4 @@
-"""What forms do, without JavaScript: every flow from the first page to the last."""
+"""Forms without JavaScript: every flow from the first page to the last."""
 
 import pytest
 from support.ui_pages import Page, send, visit
@@ -228,7 +228,7 @@ def test_a_protected_image_is_not_deleted_until_it_is_unprotected(client, make_i
     assert "is protected" in page.text
     asked = visit(client, f"/ui/images/{image['id']}/delete")
     refused = Page(send(client, deletion, 403).text)
-    assert all("unprotects it first" in each.text for each in (asked, refused))
+    assert all("Unprotect it before you delete it" in each.text for each in (asked, refused))
     assert "set protected to false" not in refused.text
     assert [form for form in asked.forms if form["action"].endswith("/delete")] == []
     follow(client, send(client, asked.form_to("/protect")))
@@ -244,7 +244,7 @@ def test_a_deletion_is_confirmed_told_and_undone_by_an_admin(client, make_image)
 
     assert "mistake is deleted" in page.text
     page = follow(client, send(client, page.form_to("/undelete")))
-    assert "mistake is back" in page.text
+    assert "mistake is restored" in page.text
     assert show(client, image["id"])["deleted"] is False
 
 
@@ -256,7 +256,7 @@ def test_who_is_no_admin_is_told_that_it_cannot_be_undone(client_as, make_image)
     told = follow(owner, send(owner, asked.form_to("/delete")))
 
     assert "you cannot undo it" in asked.text
-    assert "Only an admin can bring it back" in told.text
+    assert "Only an admin can restore it" in told.text
     assert [form for form in told.forms if form["action"].endswith("/undelete")] == []
 
 

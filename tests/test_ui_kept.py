@@ -1,4 +1,4 @@
-"""What was entered in a form stays, whatever refuses it; and whoever is refused is told why, and where to go on."""
+"""Refused forms: they keep their input, and show the reason and the next step."""
 
 import sqlite3
 from contextlib import closing
@@ -280,8 +280,8 @@ def test_the_history_speaks_as_the_page_does(make_client, make_image_of):
     assert 'title="1,536 bytes"' in page
     assert "Shared with friend" in told
     assert "No longer shared with friend" in told
-    assert "What was before is not kept" in told
-    assert "What was before is not kept" not in whole
+    assert "Older changes are not kept" in told
+    assert "Older changes are not kept" not in whole
 
 
 def test_a_clash_speaks_as_the_form_does(client_as, make_image):
@@ -293,7 +293,7 @@ def test_a_clash_speaks_as_the_form_does(client_as, make_image):
     page = Page(send(owner, form, 412, min_ram="7", size="3").text)
 
     assert "Public no unchanged by you yes" in page.text
-    assert "Memory needed, in MiB 7 5" in page.text
+    assert "Memory needed, in MB 7 5" in page.text
     assert "Owner" not in page.text
 
 

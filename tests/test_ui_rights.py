@@ -58,14 +58,14 @@ def test_nothing_keeps_what_a_session_was_shown(client, secret, page):
 
 @pytest.mark.parametrize("caller", CALLERS)
 def test_a_form_does_what_the_api_would_let_its_sender_do(client_as, secret, caller):
-    """With a form's token that fits, and the image's tag: it is the rights that decide."""
+    """With a form's token that fits, and the image's ETag: it is the rights that decide."""
     client, admin = client_as(caller), client_as("admin")
     expected = {"owner": 303, "admin": 303, "member": 403, "sharer": 403}.get(caller, 404)
     token = token_for(client)
-    tag = dict(visit(admin, f"/ui/images/{secret['id']}").form_to("/protect")["fields"])["tag"]
+    etag = dict(visit(admin, f"/ui/images/{secret['id']}").form_to("/protect")["fields"])["etag"]
 
     protected = client.post(
-        f"/ui/images/{secret['id']}/protect", data={"form_token": token, "tag": tag, "protected": "1"}
+        f"/ui/images/{secret['id']}/protect", data={"form_token": token, "etag": etag, "protected": "1"}
     )
     shared = client.post(f"/ui/images/{secret['id']}/members", data={"form_token": token, "member_id": "x"})
     edited = client.post(f"/ui/images/{secret['id']}/edit", data={"form_token": token, "more": "1"})
@@ -93,7 +93,7 @@ def test_who_may_not_create_is_told_so(client_as):
     assert "New image" not in client_as("anonymous").get("/ui/images").text
 
 
-def test_a_hidden_image_is_answered_as_an_unknown_one(client_as, secret):
+def test_an_inaccessible_image_is_answered_as_an_unknown_one(client_as, secret):
     stranger = client_as("stranger")
     unknown = "00000000-0000-4000-8000-000000000000"
 
@@ -375,12 +375,12 @@ def test_where_anonymous_callers_may_read_so_they_may_on_the_pages(token_client)
     client, (_, text) = token_client(auth__allow_anonymous_access="true")
     token = {"X-Auth-Token": text}
     public = client.post("/images", json={"image": {**IMAGE, "is_public": True}}, headers=token).json["image"]
-    hidden = client.post("/images", json={"image": IMAGE}, headers=token).json["image"]
+    inaccessible = client.post("/images", json={"image": IMAGE}, headers=token).json["image"]
 
     page = client.get("/ui/images").text
 
     assert public["id"] in page
-    assert hidden["id"] not in page
+    assert inaccessible["id"] not in page
     assert "Sign in" in page
     assert client.get("/ui/images/new").status_code == 303
 

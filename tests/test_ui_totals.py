@@ -1,4 +1,4 @@
-"""What a dashboard costs others: it is read by one at a time, and remembered."""
+"""Cost of the dashboard: one thread at a time computes it, and the result is cached."""
 
 import os
 import re
@@ -99,7 +99,7 @@ def test_months_have_what_was_added_in_them_and_is_seen(client_as, make_image):
     make_image(created_at=f"{before}-28T23:59:59.999999", owner="stranger", members={"owner": False})
 
     def months(caller):
-        text = visit(client_as(caller), "/ui/dashboard").text.partition("As a table")[2]
+        text = visit(client_as(caller), "/ui/dashboard").text.partition("Show as a table")[2]
         return dict(re.findall(r"(\d{4}-\d\d) (\d+)", text))
 
     assert months("admin") == months("owner") == {this: "1", before: "2"}

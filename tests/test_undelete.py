@@ -89,8 +89,8 @@ def test_it_is_in_the_lists_again_with_its_members_and_for_them(client_as, make_
         "/images?property-os=linux&sort_key=name",
         "/images?owner=owner",
     )
-    hidden = [client.get(path).json["images"] for client in (member, owner) for path in lists]
-    assert hidden == [[]] * 10
+    inaccessible = [client.get(path).json["images"] for client in (member, owner) for path in lists]
+    assert inaccessible == [[]] * 10
     assert member.get("/shared-images/member").json["shared_images"] == []
 
     assert admin.post(f"/images/{image['id']}/undelete").status_code == 200

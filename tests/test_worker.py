@@ -1,4 +1,4 @@
-"""What the worker tells an application of a request: who sent it, and which headers came more than once."""
+"""WSGI environment of the worker: the sender of a request, and duplicate headers."""
 
 import json
 import os

@@ -52,7 +52,7 @@ def show_edit_form(image_id):
         forms.require_sendable(values, rows)
     except TooLarge as error:
         return image_page(seen, error.status, TooLarge(f"{TOO_LARGE} {curl_change(image_id)}"))
-    return form_page(values, rows, image=seen.record, tag=seen.tag, base=conflicts.base_of(values))
+    return form_page(values, rows, image=seen.record, etag=seen.etag, base=conflicts.base_of(values))
 
 
 def edit_image(image_id):
@@ -62,23 +62,23 @@ def edit_image(image_id):
     if "more" in fields:
         return form_again()
     try:
-        return save(image_id, fields, first(fields, "tag"))
+        return save(image_id, fields, first(fields, "etag"))
     except PreconditionFailed:
         return conflicts.conflict_page(see(image_id), fields)
 
 
-def save(image_id, fields, tag):
+def save(image_id, fields, etag):
     """Store the changes of the form, if the record is unchanged since it was opened."""
     record, present = see(image_id)[:2]
     if record["deleted"]:
         raise Conflict(DELETED)
     values = conflicts.resolve(fields, forms.values_of_fields(fields, record), forms.values_of_record(record))
-    if tag != present:
+    if etag != present:
         raise PreconditionFailed
     changes, _ = parsed(request.bodies.parse_update, fields, values, record)
     if not changes:
         return done("unchanged", record)
-    return done("changed", change(image_id, changes, tag, purges_properties="properties" in changes))
+    return done("changed", change(image_id, changes, etag, purges_properties="properties" in changes))
 
 
 def parsed(parse, fields, values, record=None):
@@ -98,9 +98,9 @@ def parsed(parse, fields, values, record=None):
     return made
 
 
-def change(image_id, changes, tag, *, purges_properties=False):
+def change(image_id, changes, etag, *, purges_properties=False):
     options = {"from_state": None, "purges_properties": purges_properties}
-    return Image.change(image_id, changes, request.context, tags=ETags([tag]), **options)
+    return Image.change(image_id, changes, request.context, etags=ETags([etag]), **options)
 
 
 def form_again(refusal=None):
@@ -119,10 +119,10 @@ def form_again(refusal=None):
     if isinstance(refusal, NotFound):
         refusal = NotFound(GONE_MEANWHILE)
     rows = [row for row in forms.rows_of_fields(fields) if any(row)]
-    return form_page(values, rows, refusal, image=image, tag=first(fields, "tag"), base=first(fields, "base"))
+    return form_page(values, rows, refusal, image=image, etag=first(fields, "etag"), base=first(fields, "base"))
 
 
-def form_page(values, rows, refusal=None, *, image=None, tag="", base=""):
+def form_page(values, rows, refusal=None, *, image=None, etag="", base=""):
     """Return the form of a new image or of ``image``, with errors beside the fields."""
     api = request.settings.api
     choices = {
@@ -140,7 +140,7 @@ def form_page(values, rows, refusal=None, *, image=None, tag="", base=""):
         refusal=refusal,
         choices=choices,
         image=image,
-        tag=tag,
+        etag=etag,
         base=base,
     )
 
@@ -193,7 +193,7 @@ def protect_image(image_id):
 
     def protect(fields):
         is_protected = bool(first(fields, "protected"))
-        row = change(image_id, {"protected": is_protected}, first(fields, "tag"))
+        row = change(image_id, {"protected": is_protected}, first(fields, "etag"))
         return done("protected" if is_protected else "unprotected", row)
 
     return attempted(image_id, protect)
@@ -216,7 +216,7 @@ def delete_image(image_id):
     Image.require_changeable(image_id, request.context)
     try:
         fields = read_form()
-        row = Image.remove(image_id, request.context, ETags([first(fields, "tag")]))
+        row = Image.remove(image_id, request.context, ETags([first(fields, "etag")]))
     except RegistryError as error:
         log_failure(error)
         return delete_page(see(image_id), error)

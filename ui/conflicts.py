@@ -33,7 +33,7 @@ def conflict_page(seen, fields):
         rows=rows,
         kept=kept,
         properties=forms.rows_of_values(mine),
-        tag=seen.tag,
+        etag=seen.etag,
         base=base_of(theirs),
     )
 

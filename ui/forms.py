@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 from flask import g, request
 
 from errors import Invalid, TooLarge, UnsupportedMediaType
-from formatting import HIDDEN, redact_url
+from formatting import MASK, redact_url
 from storage.fields import WRITABLE_FIELDS, names_of
 from ui import sessions
 from ui.labels import PROPERTY, shorten
@@ -98,10 +98,10 @@ def values_of_fields(fields, record=None) -> dict[str, str]:
 def faults_of_fields(fields, record=None) -> dict[str, list[str]]:
     """Return {field: [error]} of errors that a request body cannot have."""
     locations = locations_of(scalars_of_fields(fields)["locations"], record)
-    masked_text = f"Must be complete if it is new or changed; {HIDDEN} stands for a stored secret."
+    masked_text = f"Must be complete if it is new or changed; {MASK} stands for a stored secret."
     faults = {
         "properties": property_faults(rows_of_fields(fields)),
-        "locations": [masked_text] if any(HIDDEN in location["url"] for location in locations) else [],
+        "locations": [masked_text] if any(MASK in location["url"] for location in locations) else [],
     }
     return {name: texts for name, texts in faults.items() if texts}
 

@@ -23,7 +23,7 @@ class Seen(NamedTuple):
     """Image as visible to the caller."""
 
     record: dict[str, Any]
-    tag: str  # the ETag of this record
+    etag: str  # the ETag of this record
     is_owner: bool  # the caller is the owner, or an admin
 
     @property
@@ -34,13 +34,13 @@ class Seen(NamedTuple):
 def see(image_id):
     """Return the image as the caller sees it.
 
-    Raises: NotFound if it does not exist or is hidden.
+    Raises: NotFound if it does not exist or is inaccessible.
     """
     context = request.context
     shown = pages.show(image_id, context)
-    tag, record = pages.rendered(shown, context, request.settings.api)
+    etag, record = pages.rendered(shown, context, request.settings.api)
     # json, not orjson: orjson turns integers above 64 bits in location metadata into floats.
-    return Seen(json.loads(record), tag, context.is_owner_of(shown.owner))
+    return Seen(json.loads(record), etag, context.is_owner_of(shown.owner))
 
 
 def show_image(image_id):
@@ -54,8 +54,8 @@ def redirect_to_image(image_id):
 
 def show_json(image_id):
     """Return the record as JSON, as the API shows it to this caller."""
-    tag, record = pages.rendered(pages.show(image_id, request.context), request.context, request.settings.api)
-    response = web.respond(b'{"image":%b}' % record, [("ETag", f'"{tag}"')])
+    etag, record = pages.rendered(pages.show(image_id, request.context), request.context, request.settings.api)
+    response = web.respond(b'{"image":%b}' % record, [("ETag", f'"{etag}"')])
     response.last_headers = JSON_HEADERS
     return response
 

@@ -7,6 +7,7 @@ from flask import request, url_for
 
 from errors import Invalid
 from listing import pages, parameters
+from schemas import UPDATE_STATUSES
 from storage.fields import FILTER_FIELDS, names_of
 from ui import sessions
 from ui.labels import is_visible
@@ -234,9 +235,8 @@ def chips_of(view):
     Returns: [{name, title, choice, unset, options: [(title, link, is_chosen)], field}].
     """
     context, api, given = request.context, request.settings.api, view.given
-    statuses = ("active", "queued", "saving", "killed", "deactivated", "pending_delete")
     chips = [
-        status_chip(view, statuses),
+        status_chip(view),
         simple_chip(view, "disk_format", "Format", api.disk_formats),
         simple_chip(view, "visibility", "Visibility", ("public", "private")),
         owner_chip(view, context),
@@ -253,8 +253,9 @@ def simple_chip(view, name, title, choices):
     return {"name": name, "title": title, "choice": chosen, "unset": view.link(**{name: None}), "options": options}
 
 
-def status_chip(view, statuses):
+def status_chip(view):
     """Return the chip of the status; deleted images are a choice for admins."""
+    statuses = [status for status in UPDATE_STATUSES if status != "deleted"]
     chip = simple_chip(view, "status", "Status", statuses)
     is_deleted = view.query.deleted is True
     chip["options"] = [(title, view.link(status=title, deleted=None), chosen) for title, _, chosen in chip["options"]]

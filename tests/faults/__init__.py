@@ -1,1 +1,1 @@
-"""What the service promises when things break: docs/reliability.md names the test of each promise."""
+"""Promises of the service under faults: docs/reliability.md names the test of each promise."""

@@ -53,7 +53,7 @@ def without_every_20th_commit():
 
 
 def without_if_match():
-    models.require_match = lambda row, tags: None
+    models.require_match = lambda row, etags: None
 
 
 def without_order_of_times():

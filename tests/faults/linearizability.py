@@ -1,4 +1,4 @@
-"""Whether a history of concurrent operations on one image could have happened one at a time.
+"""Linearizability checker for histories of concurrent operations on one image.
 
 Wing and Gong's search with Lowe's memory of what was tried, as Porcupine does it: PyPI has no kept checker
 (Porcupine is Go's, Knossos and Elle are Clojure's).

@@ -1,4 +1,4 @@
-"""What a module reaches beyond its own memory, read from its syntax: files, sockets, programs, code out of text."""
+"""Side effects of a module, read from its syntax: files, sockets, programs, evaluated code."""
 
 import ast
 import re

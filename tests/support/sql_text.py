@@ -1,4 +1,4 @@
-"""What a module's functions put into SQL beside literal text, read from its syntax."""
+"""Values that a module interpolates into SQL text, read from its syntax."""
 
 import ast
 import re

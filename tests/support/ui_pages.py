@@ -1,4 +1,4 @@
-"""What tests of the pages share: reading a page, and sending its forms as a browser without JavaScript does."""
+"""Helpers for tests of web pages: parse a page, and submit its forms as a browser without JavaScript."""
 
 import re
 from html.parser import HTMLParser

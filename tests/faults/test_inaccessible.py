@@ -1,4 +1,4 @@
-"""A hidden image is not betrayed by the time that its 404 takes: neither the client's, nor the server's at its work.
+"""Timing of the 404 of an inaccessible image: neither the client's nor the server's time reveals it.
 
 The client's is all that an attacker has. The server's leaves out what other processes do meanwhile, and shows smaller
 differences.
@@ -78,22 +78,22 @@ def test_one_run_alone_judges_nothing(scores, is_apart):
 
 @takes_its_time
 @pytest.mark.parametrize(("route", "kind"), KINDS)
-def test_the_404_of_a_hidden_image_takes_as_long_as_that_of_none(start_broken_server, tally, route, kind):
+def test_the_404_of_an_inaccessible_image_takes_as_long_as_that_of_none(start_broken_server, tally, route, kind):
     scores = scores_of(start_broken_server(**OPTIONS), route, kind, tally)
 
-    tally.promise = f"404 of a hidden image takes as long as of none: {route}, {kind} (scores {told(scores)})"
+    tally.promise = f"404 of an inaccessible image takes as long as of none: {route}, {kind} (scores {told(scores)})"
     tally.violations = [name for name in scores if is_told_apart(scores[name])]
     assert tally.violations == []
 
 
 @takes_its_time
 @every_route
-def test_work_for_a_hidden_image_is_found_by_its_time(start_broken_server, tally, route):
+def test_work_for_an_inaccessible_image_is_found_by_its_time(start_broken_server, tally, route):
     server = start_broken_server(without="without_hiding_before_reading", **OPTIONS)
 
     scores = scores_of(server, route, "shared", tally)
 
-    tally.promise = f"404 of a hidden image that is read first: {route} (must find some)"
+    tally.promise = f"404 of an inaccessible image that is read first: {route} (must find some)"
     tally.violations = [name for name in scores if is_told_apart(scores[name])]
     assert "server's" in tally.violations, told(scores)
 
@@ -104,12 +104,12 @@ def told(scores):
 
 def scores_of(server, route, kind, tally):
     """{whose time: the scores of up to RUNS runs}: one that tells nothing apart is the last."""
-    hidden, clock = [register(server, kind) for _ in range(50)], processor_clock(server)
+    inaccessible, clock = [register(server, kind) for _ in range(50)], processor_clock(server)
     scores = {"client's": [], "server's": []}
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
-        run(connection, clock, route, hidden, 200, tally)  # the first requests find nothing warm
+        run(connection, clock, route, inaccessible, 200, tally)  # the first requests find nothing warm
         for _ in range(RUNS):
-            found = run(connection, clock, route, hidden, PAIRS, tally)
+            found = run(connection, clock, route, inaccessible, PAIRS, tally)
             for name in scores:
                 scores[name].append(found[name])
             if not any(all(abs(score) > CERTAIN for score in each) for each in scores.values()):
@@ -123,15 +123,17 @@ def processor_clock(server):
     return (~worker << 3) | 2
 
 
-def run(connection, clock, route, hidden, pairs, tally):
-    """{whose time: the score} of so many requests for hidden images and for none, two by two, either first by lot."""
+def run(connection, clock, route, inaccessible, pairs, tally):
+    """Return the scores of both times, over pairs of requests for an inaccessible image and for none."""
     clients, servers = {True: [], False: []}, {True: [], False: []}
     for _ in range(pairs):
-        for is_hidden in tally.random.sample((True, False), 2):
-            image_id = tally.random.choice(hidden) if is_hidden else uuid.UUID(int=tally.random.getrandbits(128))
+        for is_inaccessible in tally.random.sample((True, False), 2):
+            image_id = (
+                tally.random.choice(inaccessible) if is_inaccessible else uuid.UUID(int=tally.random.getrandbits(128))
+            )
             worked = time.clock_gettime_ns(clock)
-            clients[is_hidden].append(seconds_of(connection, route, image_id))
-            servers[is_hidden].append(time.clock_gettime_ns(clock) - worked)
+            clients[is_inaccessible].append(seconds_of(connection, route, image_id))
+            servers[is_inaccessible].append(time.clock_gettime_ns(clock) - worked)
             tally.rounds += 1
     return {
         "client's": standard_score(clients[True], clients[False]),

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, clean_environment, environment
 from support.product import WINGS
 
-NAME = "0008_os_hidden"
+NAME = "0009_os_hidden"
 
 
 @pytest.fixture

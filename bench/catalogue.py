@@ -17,6 +17,7 @@ TENANTS = [f"tenant-{number:03}" for number in range(199)]
 MANY, FEW, GUEST = TENANTS[0], "tenant-few", "guest"
 OWNED_BY_FEW, SHARED_WITH_GUEST, RARE_IMAGES = 8, 5, 50
 POPULAR_NAME = "debian-stable"
+FEW_NAMES = 12
 STATUSES = {"active": 86, "queued": 8, "saving": 3, "killed": 3}
 FORMATS = {("qcow2", "bare"): 600, ("raw", "bare"): 200, ("iso", "bare"): 80, ("vmdk", "ovf"): 50}
 FORMATS |= {("vhd", "bare"): 30, ("vdi", "bare"): 20, ("ami", "ami"): 10, ("aki", "aki"): 5, ("ari", "ari"): 5}
@@ -70,9 +71,9 @@ class Catalogue:
             return json.loads(file.readline())
 
 
-def write(path: Path, count: int) -> None:
+def write(path: Path, count: int, *, at_once: bool = False) -> None:
     with path.open("w", encoding="utf-8") as file:
-        for record in records(count):
+        for record in imported(count) if at_once else records(count):
             file.write(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
@@ -84,6 +85,20 @@ def records(count: int):
     for number in range(count):
         marks = {mark for mark, numbers in special.items() if number in numbers}
         yield record(chance, number, count, marks)
+
+
+def imported(count: int):
+    """Yield records of one moment with few names, as a bulk import makes them.
+
+    A third of the images have os_distro=debian, nearly all architecture=x86_64; no image has both aarch64 and debian.
+    """
+    for number, drawn in enumerate(records(count)):
+        image = drawn | dict.fromkeys(("created_at", "updated_at"), OLDEST.isoformat(timespec="microseconds"))
+        image |= {"deleted_at": image["updated_at"] if image["deleted"] else None}
+        image |= {"name": f"imported {number % FEW_NAMES}", "size": COMMON_SIZES[number // 3 % 4]}
+        is_debian = image["properties"]["os_distro"] == COMMON[1]
+        image["properties"]["architecture"] = "x86_64" if is_debian or number % 20 else OTHER[1]
+        yield image
 
 
 def spread(count: int, wanted: int, shift: int) -> set[int]:

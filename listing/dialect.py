@@ -3,6 +3,8 @@
 from listing.branches import Filter
 from storage.documents import BRIEF_FIELDS, DOCUMENT_FIELDS, NO_LOCATIONS
 
+# The index of properties contains these columns of their images.
+PROPERTY_COLUMNS = {"image.created_at": "property.created_at", "image.id": "property.image_uuid"}
 BOUND_CONDITIONS = {"size_min": "size >=", "size_max": "size <=", "changes_since": "updated_at >"}
 
 
@@ -103,8 +105,7 @@ class Dialect:
         """Return the keys (pk and sort columns) of a branch within a range."""
         columns = [f"image.{column}" for column in sort_columns]
         if branch.driving_index and branch.driving_index.name == "property":
-            # The index of properties contains created_at of their images.
-            columns = ["property.created_at" if column == "image.created_at" else column for column in columns]
+            columns = [PROPERTY_COLUMNS.get(column, column) for column in columns]
         selected = ", ".join(f"{column} AS {name}" for column, name in zip(columns, sort_columns, strict=True))
         conditions = (
             self.start_condition(branch),
@@ -144,13 +145,17 @@ class Dialect:
         if name == "properties":
             return [self.other_properties()]
         if name == "property":
-            pair = f"other.name = {self.placeholder(f'n{number}')} AND other.value = {self.placeholder(f'v{number}')}"
-            return [f"EXISTS (SELECT 1 FROM property AS other WHERE other.image_id = image.pk AND {pair})"]
+            return self.property_conditions(number, driving_index)
         if name == "own":
             return [self.residual(f"owner = {self.placeholder('tenant')}")]
         if name in BOUND_CONDITIONS:
             return [self.residual(f"{BOUND_CONDITIONS[name]} {self.placeholder(name)}")]
         return [self.residual(f"image.{name} = {self.placeholder(f'f_{name}')}")]
+
+    def property_conditions(self, number, driving_index):
+        """Return the conditions that an image has the property pair with a number."""
+        pair = f"other.name = {self.placeholder(f'n{number}')} AND other.value = {self.placeholder(f'v{number}')}"
+        return [f"EXISTS (SELECT 1 FROM property AS other WHERE other.image_id = image.pk AND {pair})"]
 
     def member_conditions(self, driving_index):
         """Return the conditions of images that another tenant shares with the caller."""

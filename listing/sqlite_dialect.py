@@ -2,6 +2,7 @@
 
 from listing.branches import Filter
 from listing.dialect import Dialect
+from storage.documents import INDEXED_CHARACTERS
 
 ORDER, SCAN, SIZE = Filter("order"), Filter("scan"), Filter("size")
 # One index serves both bounds of the size.
@@ -86,13 +87,27 @@ class SQLiteDialect(Dialect):
         return f"+{condition}"
 
     def property_condition(self, filter_):
-        """Return the condition of a property filter that drives a branch.
+        """Return the condition of a property filter that drives a branch."""
+        return f"{self.indexed_condition(filter_)} AND +property.value = :v{filter_.number}"
 
-        The index has the first 64 characters of values. Without the plus SQLite would put :v into the substr.
+    def property_conditions(self, number, driving_index):
+        """Return the conditions of a property pair; a scan reads its index range once."""
+        conditions = super().property_conditions(number, driving_index)
+        if driving_index != SCAN:
+            return conditions
+        indexed = self.indexed_condition(Filter("property", number))
+        return [
+            f"image.pk IN (SELECT image_id FROM property INDEXED BY property_by_value WHERE {indexed})",
+            *conditions,
+        ]
+
+    def indexed_condition(self, filter_):
+        """Return the condition of a property filter that its index covers.
+
+        It compares the first characters of values, so that values with the same beginning match too.
         """
-        value = f":v{filter_.number}"
-        beginning = f"substr(property.value, 1, 64) = substr({value}, 1, 64)"
-        return f"property.name = :n{filter_.number} AND {beginning} AND +property.value = {value}"
+        number = filter_.number
+        return f"property.name = :n{number} AND property.beginning = substr(:v{number}, 1, {INDEXED_CHARACTERS})"
 
     def search_condition(self, search, driving_index):
         """Return the condition of a search; a scan evaluates its matches once."""
@@ -113,7 +128,7 @@ class SQLiteDialect(Dialect):
         if name == "search":
             return f"({self.matches(filter_, 'UNION ALL')}) AS matches"
         if name == "property":
-            return f"property WHERE {self.property_condition(filter_)}"
+            return f"property INDEXED BY property_by_value WHERE {self.indexed_condition(filter_)}"
         if name == "member":
             return "member WHERE member = :tenant"
         is_sparse = name in SPARSE_FILTERS or name == "checksum"

@@ -16,6 +16,8 @@ PRIVATE = 1
 WORD = re.compile(r"[^\W_]+")
 # Searches cover the first characters of an image's name and property values together.
 SEARCHED_CHARACTERS = 4096
+# The index of properties has the first characters of their values.
+INDEXED_CHARACTERS = 64
 NO_LOCATIONS = ',"location":null,"location_data":[]}'
 # The columns that documents_of returns.
 DERIVED = ("list_partition", "brief", "document", "location_document", "digest")

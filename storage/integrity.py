@@ -22,6 +22,7 @@ from storage.documents import (
     words_of,
 )
 from storage.fields import COLUMN_FIELDS, VISIBILITIES, with_flags
+from storage.image_rows import copied_columns
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}")
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -83,7 +84,7 @@ def record_faults(connection, show=lambda done: None):
     followers = [
         Following(connection.execute(f"SELECT {columns} FROM {table} ORDER BY image_id, {order}"))
         for table, columns, order in (
-            ("property", "image_id, name, value, created_at", "name"),
+            ("property", "image_id, name, value, beginning, created_at, image_uuid", "name"),
             ("location", "image_id, url, metadata, status, position", "position"),
             ("member", "image_id, member, can_share, digest", "member"),
             ("words", "image_id, text", "image_id"),
@@ -122,7 +123,7 @@ def image_faults(row, properties, locations):
         broken.append(Fault(f"image {row['id']}: its locations must be numbered from 0", row["pk"]))
     try:
         record = with_flags(row)
-        texts = {name: value for name, value, _ in properties}
+        texts = {name: value for name, value, *_ in properties}
         rendered = documents_of(record, texts, [entry[:-1] for entry in locations])
         for _, metadata, *_ in locations:
             orjson.loads(metadata)
@@ -131,8 +132,8 @@ def image_faults(row, properties, locations):
             *broken,
             Fault(f"image {row['id']}: its row, properties or locations cannot be read ({error})", row["pk"]),
         ]
-    if any(created_at != row["created_at"] for *_, created_at in properties):
-        broken.append(Fault(f"image {row['id']}: created_at differs in its properties", row["pk"], "documents"))
+    if any(tuple(copies) != copied_columns(row, value) for _, value, *copies in properties):
+        broken.append(Fault(f"image {row['id']}: its properties have other index columns", row["pk"], "documents"))
     if all(row[name] == rendered[name] for name in DERIVED):
         return broken
     return [*broken, Fault(f"image {row['id']}: {difference(row, rendered)}", row["pk"], repair_of(row, rendered))]
@@ -197,7 +198,7 @@ def words_faults(row, properties, words):
 
     For an image without other faults.
     """
-    if words != [(words_of(row, {name: value for name, value, _ in properties}),)]:
+    if words != [(words_of(row, {name: value for name, value, *_ in properties}),)]:
         text = f"image {row['id']}: the words that searches find it by are not its name's and properties'"
         yield Fault(text, row["pk"], "documents")
 

@@ -108,6 +108,8 @@ def insert_derived(connection):
     connection.execute(f"UPDATE image SET {assignments}", derived)
     connection.execute("UPDATE member SET digest = ?", [member_digest(*FIRST_ROWS["member"].values())])
     connection.execute("UPDATE property SET created_at = ?", [FIRST_RECORD["created_at"]])
+    if "beginning" in [name for _, name, *_ in connection.execute("PRAGMA table_info(property)")]:
+        connection.execute("UPDATE property SET beginning = value, image_uuid = ?", [FIRST_RECORD["id"]])
     if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'words'").fetchone():
         words = words_of(FIRST_ROWS["image"], FIRST_RECORD["properties"])
         connection.execute("INSERT INTO words (image_id, text) VALUES (?, ?)", [FIRST_ROWS["image"]["pk"], words])
@@ -266,12 +268,12 @@ def test_the_application_s_own_connections_are_durable_and_check_foreign_keys(ma
 @pytest.mark.parametrize(
     ("statement", "refusal"),
     [
-        ("INSERT INTO property VALUES (8, 'os', 'linux', '')", "FOREIGN KEY constraint failed"),
+        ("INSERT INTO property VALUES (8, 'os', 'linux', '', NULL, '')", "FOREIGN KEY constraint failed"),
         ("INSERT INTO location VALUES (8, 0, 'file:///x', '{}', 'active')", "FOREIGN KEY constraint failed"),
         ("INSERT INTO member VALUES (8, 'friend', 1, 0)", "FOREIGN KEY constraint failed"),
         ("UPDATE image SET visibility = 'nobody'", "CHECK constraint failed"),
         ("INSERT INTO image (pk, id, %s) SELECT 8, id, %s FROM image", "UNIQUE constraint failed: image.id"),
-        ("INSERT INTO property VALUES (7, 'os', 'windows', '')", "UNIQUE constraint failed: property.image_id"),
+        ("INSERT INTO property VALUES (7, 'os', 'x', '', NULL, '')", "UNIQUE constraint failed: property.image_id"),
         ("INSERT INTO member VALUES (7, 'friend', 0, 0)", "UNIQUE constraint failed: member.image_id"),
         *(
             (f"UPDATE image SET {name} = NULL", f"NOT NULL constraint failed: image.{name}")

@@ -255,7 +255,7 @@ def test_who_is_no_admin_is_told_that_it_cannot_be_undone(client_as, make_image)
     asked = visit(owner, f"/ui/images/{image['id']}/delete")
     told = follow(owner, send(owner, asked.form_to("/delete")))
 
-    assert "you cannot undo it" in asked.text
+    assert "Only an admin can undo it" in asked.text
     assert "Only an admin can restore it" in told.text
     assert [form for form in told.forms if form["action"].endswith("/undelete")] == []
 

@@ -305,7 +305,7 @@ def test_what_is_told_afterwards_is_what_was_done(client, make_image):
     unchanged = send(client, edit_form(client, image))
 
     assert "mine is shared with friend ." in told
-    assert "mine is as it was" in visit(client, unchanged.location).text
+    assert "mine is unchanged" in visit(client, unchanged.location).text
 
 
 def test_long_values_fold_and_masked_locations_are_not_copied(client, make_image):

@@ -23,7 +23,8 @@ def print_result(label, place, image, reason):
     if not output.is_terminal():
         output.echo("\t".join(map(cleaned, (label, image.get("id") or "", place, *texts, reason))))
         return
-    text = reason or ", ".join(filter(None, texts))
+    # Of a new image, the reason is a remark.
+    text = ", ".join(filter(None, (*texts, reason))) if label.endswith("added") or not reason else reason
     output.echo(f"{label:<9}  {cleaned(place)}{f': {cleaned(text)}' if text else ''}")
 
 

@@ -11,11 +11,12 @@ from cli.api_client import BadRequest
 from cli.checksums import MD5, SHA512, Hasher
 from cli.client import with_client
 from cli.completion import formats, image_argument
-from cli.image_format import IMAGE, NONE, SKIPPED
+from cli.image_format import IMAGE, REFUSED, has_signature
 from cli.image_tables import how_of, output_options, print_change
 from cli.inspection import inspect_file
 from cli.param_types import Pair, Size, cleaned, plain_option
 from cli.progress import progress_bar
+from cli.reconciliation import ENCRYPTION
 from cli.runtime import USAGE, Failure
 from formatting import file_url
 from storage.documents import PAIRED_FORMATS
@@ -25,8 +26,8 @@ FIELDS = (*names_of(WRITABLE_FIELDS), "location")
 OPTION_OF = {name: f"--{name.replace('_', '-')}" for name in (*FIELDS, "id")} | {"properties": "--property"}
 # With [api] strict_create the API refuses null formats, so they cannot be cleared.
 CLEARABLE = (*names_of(field for field in WRITABLE_FIELDS if field.is_nullable and field.kind != "word"), "location")
-# A file of another format may be registered as one of these: its bytes are stored as they are.
-OVERRIDABLE_FORMATS = ("raw", "iso")
+# Formats without a signature. Any raw disk or iso may be registered as one, because its bytes are stored as they are.
+UNCHECKED = ("raw", *PAIRED_FORMATS)
 OPTIONS = {
     "name": click.option("--name", help="Display name."),
     "disk_format": click.option(
@@ -182,18 +183,19 @@ def facts_of(path, client, said, kept=None):
 
     Raises: Failure.
     """
-    found = read_file(path, (IMAGE,) if (said or kept) is None else (IMAGE, NONE, SKIPPED))
-    facts = {"size": found.status.st_size, "checksum": found.digests[MD5], "virtual_size": found.detected.virtual_size}
-    if disk_format := found.detected.disk_format:
-        if said not in (None, disk_format) and disk_format not in OVERRIDABLE_FORMATS:
-            raise Failure(f"{cleaned(path)} has the format {disk_format}, not {said}; omit --disk-format.")
-        facts["disk_format"] = disk_format
+    found = read_file(path, said, kept)
+    detected = found.detected
+    facts = {"size": found.status.st_size, "checksum": found.digests[MD5], "virtual_size": detected.virtual_size}
+    if detected.verdict == IMAGE:
+        facts["disk_format"] = detected.disk_format
     facts["properties"] = {"os_hash_algo": SHA512, "os_hash_value": found.digests[SHA512]}
+    if detected.encryption:
+        facts["properties"][ENCRYPTION] = detected.encryption
     return facts | ({"location": file_url(os.path.realpath(path))} if client.is_local else {})
 
 
-def read_file(path, hashed):
-    """Return the Reading of a file, or raise Failure for a verdict not in ``hashed``."""
+def read_file(path, said, kept):
+    """Return the Inspected of a file that can be registered. Raises: Failure."""
     hasher, done = Hasher(1), 0
     with progress_bar("read", os.path.getsize(path), "bytes") as show:
 
@@ -202,11 +204,32 @@ def read_file(path, hashed):
             done += count
             show(done, None)
 
+        def is_accepted(detected):
+            return not describe_mismatch(detected, said, kept)
+
         try:
-            found = inspect_file(path, current_app.settings.api.disk_formats, hasher, advance=advance, hashed=hashed)
+            disk_formats = current_app.settings.api.disk_formats
+            found = inspect_file(path, disk_formats, hasher, advance=advance, is_hashed=is_accepted)
         finally:
             hasher.stop()
-    if found.verdict not in hashed:
-        hint = "; give --disk-format" if found.verdict == NONE else ""
-        raise Failure(f"{cleaned(path)}: {found.reason}{hint}.")
+    if reason := found.reason if found.detected is None else describe_mismatch(found.detected, said, kept):
+        raise Failure(f"{cleaned(path)} {reason}.")
     return found
+
+
+def describe_mismatch(detected, said, kept):
+    """Return why a file cannot be registered with a disk format, "" if it can.
+
+    ``said`` is the format of the command line, ``kept`` the record's.
+    """
+    named = said or kept
+    if detected.verdict == IMAGE and (said in (None, detected.disk_format) or not detected.is_guess):
+        is_same = said in (None, detected.disk_format) or (said in UNCHECKED and detected.disk_format in ("raw", "iso"))
+        return "" if is_same else f"has the format {detected.disk_format}, not {said}; omit --disk-format"
+    if detected.verdict == REFUSED and not (named == "raw" and detected.disk_format == "raw"):
+        return detected.reason
+    if named is None:
+        return f"{detected.reason}; give --disk-format"
+    if has_signature(named):
+        return f"does not begin like {named}: it {detected.reason or 'has no known image format'}"
+    return ""

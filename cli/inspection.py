@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from cli.checksums import MD5, SHA512
 from cli.file_walk import describe_error
-from cli.image_format import IMAGE, REFUSED, Detected, detect_format
+from cli.image_format import IMAGE, Detected, detect_format
 
 UNREADABLE, CHANGED = "unreadable", "changed"
 
@@ -25,6 +25,11 @@ class Inspected(NamedTuple):
     reason: str = ""
 
 
+def is_image(detected):
+    """Return whether a whole image was detected."""
+    return detected.verdict == IMAGE
+
+
 @contextmanager
 def open_regular_file(path):
     """Yield (descriptor, status) of a regular file; never block. Raises: OSError."""
@@ -39,17 +44,17 @@ def open_regular_file(path):
 
 
 def inspect_file(
-    path, disk_formats, hasher=None, algorithms=(MD5, SHA512), advance=lambda count: None, hashed=(IMAGE,)
+    path, disk_formats, hasher=None, algorithms=(MD5, SHA512), advance=lambda count: None, is_hashed=is_image
 ):
     """Return the Inspected of a file.
 
-    Files are hashed if there is a ``hasher`` and the format's verdict is one of ``hashed``.
+    Files are hashed if there is a ``hasher`` and ``is_hashed(detected)``.
     Raises: Stopped.
     """
     try:
         with open_regular_file(path) as (file, status):
-            detected = detect_format(file, os.path.basename(path), status.st_size, disk_formats)
-            if detected.verdict not in hashed or hasher is None:
+            detected = detect_format(file, os.path.basename(path), status.st_size, disk_formats, os.path.dirname(path))
+            if hasher is None or not is_hashed(detected):
                 return Inspected(detected.verdict, detected, {}, status, detected.reason)
             digests, count = hasher.hash_file(file, status.st_size, algorithms, advance)
             if count != status.st_size or has_changed(path, file, status):
@@ -68,4 +73,4 @@ def has_changed(path, file, before):
     )
 
 
-__all__ = ["CHANGED", "IMAGE", "REFUSED", "UNREADABLE", "Inspected", "inspect_file", "open_regular_file"]
+__all__ = ["CHANGED", "UNREADABLE", "Inspected", "has_changed", "inspect_file", "open_regular_file"]

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import click
 
 from cli.checksums import MD5, SHA512
-from cli.image_format import NONE, REFUSED
-from cli.inspection import CHANGED, IMAGE, UNREADABLE
+from cli.image_format import IMAGE, REFUSED
+from cli.inspection import CHANGED, UNREADABLE
 from cli.param_types import cleaned
 from cli.runtime import FAILED as FAILURE
 from cli.runtime import Failure, program
@@ -17,6 +17,9 @@ from formatting import file_url, path_of_url
 ADDED, UPDATED, UNCHANGED, MISSING, FAILED = "added", "updated", "unchanged", "missing", "failed"
 # Properties by which the next scan recognises a file; the third part of its signature is the record's size.
 MODIFIED, INODE, HOST, GONE = "scan_mtime_ns", "scan_inode", "scan_host", "scan_missing"
+# Property that says why the file is no longer the image of the record, and property of an encrypted disk.
+PROBLEM, ENCRYPTION = "scan_problem", "encryption_format"
+MARKS = (GONE, PROBLEM)
 LONGEST_NAME = 255
 FILES_FORBIDDEN = (
     "The server accepts file: locations only from admins. Use the token of an admin ({} token create --role admin),"
@@ -50,7 +53,7 @@ class FileRecords:
         self.by_path = {}  # path → record, of files in scope
         self.others = {}  # path → image id, of other files
         self.inodes = {}  # scan_inode → paths
-        self.moved = {}  # signature → path, of files that are gone
+        self.moves = {}  # new path → (old path, record), of files that were found elsewhere
         self.contents = {}  # os_hash_value → paths
         self.is_in_scope = lambda path: True
 
@@ -105,50 +108,111 @@ class FileRecords:
             sorted(paths) for paths in self.contents.values() if len(paths) > 1 and any(map(self.is_in_scope, paths))
         )
 
-    def expect_moves(self, gone):
-        """Remember signatures of the paths ``gone``, to recognise moved files."""
-        self.moved = {record_signature(self.by_path[path]): path for path in gone if path in self.by_path}
+    def expect_moves(self, entries, gone):
+        """Find the records whose file is now at another path.
+
+        It is recognised by size, mtime and inode. ``entries`` are the files found, ``gone`` the paths of missing ones.
+        A rotation moves a file and puts another one in its place.
+        """
+        found = {entry.path: entry_signature(entry) for entry in entries}
+        displaced = {
+            record_signature(image): (path, image)
+            for path, image in self.by_path.items()
+            if path in gone or record_signature(image) != found.get(path, record_signature(image))
+        }
+        self.moves = {path: displaced[signature] for path, signature in found.items() if signature in displaced}
+        for old, _ in self.moves.values():
+            self.by_path.pop(old, None)
 
     def reconcile_unread(self, entry):
         """Return the Outcome of a file whose signature is known; None if it must be read."""
+        if entry.path in self.moves:
+            return self.move(entry, *self.moves.pop(entry.path))
         image = self.by_path.get(entry.path)
-        signature = entry_signature(entry)
-        if image is not None and record_signature(image) == signature:
-            if GONE in image["properties"]:
-                return self.change(entry.path, image, {"status": "active"}, without=GONE)
-            return Outcome(UNCHANGED, image=image)
-        if image is None and signature in self.moved:
-            return self.move(entry, self.moved.pop(signature))
-        return None
+        if image is None or record_signature(image) != entry_signature(entry):
+            return None
+        if has_mark(image):
+            return self.change(entry.path, image, restored_status(image))
+        return Outcome(UNCHANGED, image=image)
 
-    def move(self, entry, old):
+    def move(self, entry, old, image, properties=None):
         """Change the location of a record whose file was at the path ``old``."""
-        image = self.by_path.pop(old)
+        self.by_path.pop(old, None)
         self.forget_content(image, old)
-        values = {"location": file_url(entry.path)}
-        values |= {"status": "active"} if GONE in image["properties"] else {}
-        return self.change(entry.path, image, values, f"moved from {cleaned(old)}", without=GONE)
+        values = {"location": file_url(entry.path)} | restored_status(image)
+        values |= {"properties": properties} if properties else {}
+        return self.change(entry.path, image, values, f"moved from {cleaned(old)}")
+
+    def is_worth_hashing(self, entry, detected):
+        """Return whether a file must be read whole.
+
+        It must if it is an image, or perhaps the unchanged content of a record.
+        """
+        image = self.by_path.get(entry.path)
+        return detected.verdict == IMAGE or (image is not None and image["size"] == entry.status.st_size)
+
+    def get_contents(self, gone, entries):
+        """Return the os_hash_values of records whose file is gone or in ``entries``."""
+        paths = {*gone, *(entry.path for entry in entries)} & {*self.by_path}
+        return {self.by_path[path]["properties"].get("os_hash_value") for path in paths} - {None}
+
+    def find_copied(self, readings, gone):
+        """Return {entry: (old path, record)} of new files with content that others lost.
+
+        ``readings`` is {entry: Inspected}. The old path is gone or has another content now.
+        """
+        lost = {}
+        for path, image in self.by_path.items():
+            if path in gone:
+                lost.setdefault(image["properties"].get("os_hash_value"), (path, image))
+        for entry, found in readings.items():
+            image = self.by_path.get(entry.path)
+            if image is not None and found.status is not None and not has_content(image, found):
+                lost.setdefault(image["properties"].get("os_hash_value"), (entry.path, image))
+        lost.pop(None, None)
+        copied = {}
+        for entry, found in readings.items():
+            digest = get_digest(found)
+            if entry.path not in self.by_path and found.verdict == IMAGE and digest in lost:
+                copied[entry] = lost.pop(digest)
+        return copied
 
     def reconcile(self, entry, found):
         """Create or update the record of a file that was read; return the Outcome."""
         image = self.by_path.get(entry.path)
         if found.verdict in (UNREADABLE, CHANGED):
             return Outcome(FAILED, found.reason, image)
-        if found.verdict == NONE and image is not None:
-            return Outcome(REFUSED, f"is registered as {image['disk_format']}, but now {found.reason}", image)
-        if found.verdict != IMAGE:
-            return Outcome(found.verdict, found.reason, image)
-        facts, properties = get_facts(found), self.get_properties(found)
         if image is None:
-            return self.create(entry, facts, properties)
+            if found.verdict != IMAGE:
+                return Outcome(found.verdict, found.reason)
+            return self.create(entry, found)
+        if not is_same_kind(image, found.detected):
+            return self.keep_record(entry, found, image)
+        facts = get_facts(found)
         differs = any(image[name] != value for name, value in facts.items() if not self.is_dry or name == "size")
-        values = facts | ({"status": "active"} if GONE in image["properties"] else {}) | {"properties": properties}
+        values = facts | restored_status(image) | {"properties": self.get_properties(found)}
         if differs:
             self.forget_content(image, entry.path)
-        outcome = self.change(entry.path, image, values, without=GONE)
+        outcome = self.change(entry.path, image, values, describe_image(found))
         return outcome if differs or outcome.word == FAILED or self.is_dry else Outcome(UNCHANGED, image=image)
 
-    def create(self, entry, facts, properties):
+    def keep_record(self, entry, found, image):
+        """Keep the facts of a record, and mark it if its file has changed to no image.
+
+        A file may have been registered as raw on purpose: then its content has not changed.
+        """
+        if has_content(image, found):
+            values = restored_status(image) | {"properties": self.get_properties(found)}
+            outcome = self.change(entry.path, image, values)
+            return outcome if outcome.word == FAILED else Outcome(UNCHANGED, image=image)
+        problem = found.reason or "has no known image format"
+        reason = f"is registered as {image['disk_format']}, but {problem}"
+        if image["properties"].get(PROBLEM) == problem:
+            return Outcome(REFUSED, reason, image)
+        update = partial(self.client.update, image["id"])
+        return self.send(REFUSED, reason, None, update, {"properties": {PROBLEM: problem}}, image)
+
+    def create(self, entry, found):
         """Create the record of a file, with name and properties from its file name."""
         # Imported here: compiling its patterns takes 50 ms, which the start of a server should not pay for.
         from cli.image_names import parse_image_name
@@ -160,18 +224,21 @@ class FileRecords:
             "container_format": "bare",
             "is_public": self.is_public,
             "location": file_url(entry.path),
-            **facts,
-            "properties": parsed.properties | properties,
+            **get_facts(found),
+            "properties": parsed.properties | self.get_properties(found),
         }
-        return self.send(ADDED, "", entry.path, self.client.create, values, values)
+        return self.send(ADDED, describe_image(found), entry.path, self.client.create, values, values)
 
-    def change(self, path, image, values, reason="", *, without):
-        """Update a record, and remove the property ``without`` if it is there."""
-        if without in image["properties"]:
-            kept = {name: value for name, value in image["properties"].items() if name != without}
+    def change(self, path, image, values, reason=""):
+        """Update a record, and remove its marks and outdated properties."""
+        outdated = {name for name in MARKS if name in image["properties"]}
+        if "properties" in values and ENCRYPTION not in values["properties"]:
+            outdated |= {ENCRYPTION} & {*image["properties"]}
+        if outdated:
+            kept = {name: value for name, value in image["properties"].items() if name not in outdated}
             values = values | {"properties": kept | values.get("properties", {})}
-        change = partial(self.client.update, image["id"], purge=without in image["properties"])
-        return self.send(UPDATED, reason, path, change, values, image)
+        update = partial(self.client.update, image["id"], purge=bool(outdated))
+        return self.send(UPDATED, reason, path, update, values, image)
 
     def report_missing(self, path):
         """Return the Outcome of a file that is gone, unless it was found elsewhere.
@@ -212,6 +279,7 @@ class FileRecords:
         """Return the properties that a scan keeps of a file."""
         status = found.status
         kept = {MODIFIED: str(status.st_mtime_ns), INODE: str(status.st_ino)} | ({HOST: self.host} if self.host else {})
+        kept |= {ENCRYPTION: found.detected.encryption} if found.detected.encryption else {}
         if self.is_dry:
             return kept
         algorithm = next(name for name in found.digests if name != MD5)
@@ -225,6 +293,41 @@ def is_same_file(path, entry):
     except OSError:
         return False
     return (status.st_dev, status.st_ino) == entry.identity
+
+
+def has_mark(image):
+    """Return whether a record says that its file is missing or replaced."""
+    return any(name in image["properties"] for name in MARKS)
+
+
+def restored_status(image):
+    """Return the status to write if the file of a record was missing and is back."""
+    return {"status": "active"} if GONE in image["properties"] else {}
+
+
+def get_digest(found):
+    """Return the os_hash_value of a file that was read, or None."""
+    return next((digest for name, digest in found.digests.items() if name != MD5), None)
+
+
+def has_content(image, found):
+    """Return whether a file that was read has the checksums of a record."""
+    known = {image["checksum"], image["properties"].get("os_hash_value")} - {None}
+    return bool(known) and known <= {*found.digests.values()}
+
+
+def is_same_kind(image, detected):
+    """Return whether a record can take the facts of its file's new content.
+
+    It cannot if nothing was recognised in it: then it is no image, or is called raw only for want of a format.
+    """
+    return detected.verdict == IMAGE and (not detected.is_guess or image["disk_format"] == "raw")
+
+
+def describe_image(found):
+    """Return a remark on an image: its encryption, or a misleading name."""
+    encryption = f"encrypted ({found.detected.encryption})" if found.detected.encryption else ""
+    return "; ".join(filter(None, (found.reason, encryption)))
 
 
 def get_facts(found):

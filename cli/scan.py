@@ -4,6 +4,7 @@ import os
 import socket
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, nullcontext
+from functools import partial
 
 import click
 from click.core import ParameterSource
@@ -18,7 +19,7 @@ from cli.image_format import NONE, SKIPPED
 from cli.inspection import inspect_file
 from cli.param_types import cleaned
 from cli.progress import byte_progress
-from cli.reconciliation import ADDED, FAILED, MISSING, REFUSED, UNCHANGED, UPDATED, FileRecords, Outcome
+from cli.reconciliation import ADDED, FAILED, MISSING, REFUSED, UNCHANGED, UPDATED, FileRecords, Outcome, get_digest
 from cli.watch import watch
 from formatting import format_count
 
@@ -96,8 +97,8 @@ class Scan:
             if gone is None:
                 taken = {entry.path for entry in entries} | {path for path, _ in found.duplicates}
                 gone = [path for path in self.records.by_path if path not in taken and is_gone(path)]
-            self.records.expect_moves(gone)
-            outcomes |= self.register_entries(entries)
+            self.records.expect_moves(entries, {*gone})
+            outcomes |= self.register_entries(entries, {*gone})
             return outcomes | {path: self.report(path, self.records.report_missing(path)) for path in gone}
 
     def report_other_files(self, found):
@@ -111,7 +112,7 @@ class Scan:
             self.report(path, Outcome(NONE, f"is the same file as {other}"))
         return outcomes
 
-    def register_entries(self, entries):
+    def register_entries(self, entries, gone):
         """Register files, reading only those that must be.
 
         Return {path of the walk: Outcome}.
@@ -123,14 +124,13 @@ class Scan:
                 unread.append(entry)
             else:
                 outcomes[path] = self.report(entry.path, outcome)
-        return outcomes | {entries[entry]: outcome for entry, outcome in self.read_all(unread).items()}
+        return outcomes | {entries[entry]: outcome for entry, outcome in self.read_all(unread, gone).items()}
 
-    def read_all(self, entries):
-        """Read files in parallel and register each when it is read.
+    def read_all(self, entries, gone):
+        """Read files in parallel, and register each when it is read.
 
-        Return {entry: Outcome}.
+        Those that may take part in a move are registered last. Return {entry: Outcome}.
         """
-        outcomes = {}
         is_dry = self.records.is_dry
         with ExitStack() as stack:
             hasher = None if is_dry else Hasher(self.jobs)
@@ -140,22 +140,47 @@ class Scan:
             readers = stack.enter_context(ThreadPoolExecutor(self.jobs, thread_name_prefix="read"))
             try:
                 waiting = {readers.submit(self.read, entry, hasher, progress): entry for entry in entries}
-                for future in as_completed(waiting):
-                    entry = waiting.pop(future)
-                    outcome = self.records.reconcile(entry, future.result())
-                    with progress.paused():
-                        outcomes[entry] = self.report(entry.path, outcome)
+                readings = ((waiting.pop(future), future.result()) for future in as_completed(waiting))
+                return self.register_readings(readings, progress, self.records.get_contents(gone, entries), gone)
             finally:
                 readers.shutdown(wait=False, cancel_futures=True)
                 if hasher:
                     hasher.stop()
+
+    def register_readings(self, readings, progress, lost, gone):
+        """Register files as they are read. Return {entry: Outcome}.
+
+        ``readings`` are pairs (entry, Inspected), ``lost`` the contents that may have moved.
+        """
+        outcomes, held_back = {}, {}
+        for entry, found in readings:
+            if entry.path in self.records.by_path or get_digest(found) in lost:
+                held_back[entry] = found
+                continue
+            with progress.paused():
+                outcomes[entry] = self.report(entry.path, self.records.reconcile(entry, found))
+        with progress.paused():
+            return outcomes | self.register_last(held_back, gone)
+
+    def register_last(self, readings, gone):
+        """Register files whose path or content a record has, once all are read.
+
+        Some records may have moved. ``readings`` is {entry: Inspected}. Return {entry: Outcome}.
+        """
+        outcomes = {}
+        for entry, (old, image) in self.records.find_copied(readings, gone).items():
+            properties = self.records.get_properties(readings.pop(entry))
+            outcomes[entry] = self.report(entry.path, self.records.move(entry, old, image, properties))
+        for entry, found in readings.items():
+            outcomes[entry] = self.report(entry.path, self.records.reconcile(entry, found))
         return outcomes
 
     def read(self, entry: Entry, hasher, progress):
         """Return the Inspected of a file."""
         algorithms = (MD5, self.records.choose_algorithm(entry.path))
         with progress.file(entry.path, entry.status.st_size) as advance:
-            return inspect_file(entry.path, self.disk_formats, hasher, algorithms, advance)
+            is_hashed = partial(self.records.is_worth_hashing, entry)
+            return inspect_file(entry.path, self.disk_formats, hasher, algorithms, advance, is_hashed)
 
     def report(self, path, outcome):
         """Count an outcome, print it if it is worth a line, and return it."""

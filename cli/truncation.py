@@ -9,9 +9,11 @@ SECTOR = 512
 # Limit on table bytes read: enough for 2 TiB of content in a qcow2, 4 TiB in a vmdk.
 MOST_TABLE_BYTES = 256 * 1024 * 1024
 QCOW2_OFFSET, QCOW2_COMPRESSED = 0x00FF_FFFF_FFFF_FE00, 1 << 62
+QCOW2_EXTENDED = 1 << 4
 QCOW2_NO_CLUSTER = QCOW2_COMPRESSED | 1  # bit 0 marks a cluster of zeros
 VMDK_COMPRESSED, VMDK_MARKERS, VMDK_AT_END = 1 << 16, 1 << 17, 2**64 - 1
 VHD_UNALLOCATED, VHD_FOOTER = 2**32 - 1, 511  # the footer of old versions is one byte shorter than a sector
+PROTECTIVE = 0xEE
 # Blocks after the content that a track ends with, which may be missing.
 ISO_TRAILING_BLOCKS, ISO_TRAILING_SHARE = 152, 64
 
@@ -57,11 +59,16 @@ def find_qcow2_ends(tables, head, _):
     bits, disk_size, _, l1_count, l1_offset, refcounts_offset, _, snapshots, snapshots_offset = fields
     cluster = 1 << min(bits, 21)
     yield from (l1_offset + 8 * l1_count, refcounts_offset + 8, snapshots_offset + 1 if snapshots else 0)
+    (features,) = struct.unpack_from(">Q", head, 72) if head[7] == 3 else (0,)
     for number, entry in enumerate(tables.read(l1_offset, l1_count, "Q", "big")):
         if l2_offset := entry & QCOW2_OFFSET:
             yield l2_offset + cluster
-            whole = max(disk_size // cluster - number * (cluster // 8), 0)
-            yield from find_cluster_ends(tables.read(l2_offset, cluster // 8, "Q", "big"), cluster, whole)
+            entries = tables.read(l2_offset, cluster // 8, "Q", "big")
+            if features & QCOW2_EXTENDED:
+                yield from find_subcluster_ends(entries, cluster)
+            else:
+                whole = max(disk_size // cluster - number * (cluster // 8), 0)
+                yield from find_cluster_ends(entries, cluster, whole)
 
 
 def find_cluster_ends(entries, cluster, whole):
@@ -71,6 +78,24 @@ def find_cluster_ends(entries, cluster, whole):
     """
     for part, length in ((entries[:whole], cluster), (entries[whole:], 1)):
         yield max((each & QCOW2_OFFSET for each in part if not each & QCOW2_NO_CLUSTER), default=-length) + length
+    yield from find_compressed_ends(entries, cluster)
+
+
+def find_subcluster_ends(entries, cluster):
+    """Yield the end offsets of an extended L2 table's clusters.
+
+    They end with their last allocated subcluster. An entry is two numbers: the cluster, and a bitmap whose low half
+    has a bit for each of 32 subclusters.
+    """
+    for each, bitmap in zip(entries[::2], entries[1::2], strict=False):
+        if not each & QCOW2_COMPRESSED and (allocated := bitmap & 0xFFFF_FFFF):
+            # The last allocated subcluster may be cut off after a byte, at the disk's end.
+            yield (each & QCOW2_OFFSET) + (allocated.bit_length() - 1) * (cluster // 32) + 1
+    yield from find_compressed_ends(entries[::2], cluster)
+
+
+def find_compressed_ends(entries, cluster):
+    """Yield the least end offsets of an L2 table's compressed clusters."""
     shift = 71 - cluster.bit_length()
     for each in entries:
         if each & QCOW2_COMPRESSED:
@@ -135,6 +160,19 @@ def find_iso_ends(tables, head, size):
     yield blocks * block - min(ISO_TRAILING_BLOCKS * block, blocks * block // ISO_TRAILING_SHARE)
 
 
+def find_disk_ends(tables, head, size):
+    """Yield the end offsets of a disk's partitions by its MBR, and of its GPT."""
+    yield from find_gpt_ends(tables, head, size)
+    for kind, start, length in read_partitions(head):
+        # The protective partition of a GPT may be longer than the disk (UEFI 2.10, 5.2.3).
+        yield (start + length) * SECTOR if kind not in (0, PROTECTIVE) and length else 0
+
+
+def read_partitions(head):
+    """Return (type, first sector, number of sectors) of the four partitions of an MBR."""
+    return [struct.unpack_from("<4xB3xII", head, 446 + 16 * number) for number in range(4)]
+
+
 def find_gpt_ends(_, head, __):
     """Yield the end offset of the backup GPT header, the disk's last sector."""
     for sector in (512, 4096):
@@ -149,5 +187,5 @@ ENDS = {
     "vdi": find_vdi_ends,
     "vhd": find_vhd_ends,
     "iso": find_iso_ends,
-    "gpt": find_gpt_ends,
+    "gpt": find_disk_ends,
 }

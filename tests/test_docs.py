@@ -257,3 +257,15 @@ def test_links_between_pages_lead_somewhere(page):
     targets = re.findall(r"\]\(([^)#:]+)(?:#[\w-]*)?\)", page.read_text())
 
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_every_package_has_its_reason():
+    section = (
+        (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8").partition("## Packages")[2].partition("\n## ")[0]
+    )
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| ")][2:]
+    explained = {name for row in rows for name in row.strip().split(", ")}
+
+    pinned = re.findall(r"^([\w.-]+)==", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert explained == {*pinned}

@@ -119,7 +119,7 @@ def later(path, seconds=10):
 def grow(path):
     before = path.stat()
     with path.open("ab") as file:
-        file.write(b"more")
+        file.write(bytes(512))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
@@ -312,12 +312,12 @@ def test_a_file_that_is_named_is_told_of_whatever_it_is(folder, images):
     code, output, errors = folder.run("scan", path)
 
     assert (code, errors) == (0, "0 added, 0 updated, 0 unchanged, 1 other file\n")
-    assert output == f"none\t\t{path}\t\t\thas no known image format\n"
+    assert output == f"none\t\t{path}\t\t\tis text\n"
 
 
 def test_no_name_speaks_to_the_terminal_and_none_forges_a_line(folder, images):
     for number, name in enumerate(["esc\x1b[31mred.raw", "new\nline.raw", "a\ttab.raw"]):
-        make_raw(images / name, 4096 + number)
+        make_raw(images / name, 4096 + 512 * number)
 
     shown = folder.get("scan", "images", FORCE_COLOR="1", NO_COLOR="1")
 
@@ -329,9 +329,9 @@ def test_no_name_speaks_to_the_terminal_and_none_forges_a_line(folder, images):
 
 def test_files_of_the_same_content_are_told_of_in_few_words(folder, images, scan):
     for number in range(25):
-        (images / f"{number:02}.raw").write_bytes(b"the same")
+        (images / f"{number:02}.raw").write_bytes(bytes([0, 100]) * 256)
         for letter in "ab":
-            (images / f"{letter}{number:02}.raw").write_bytes(b"%d" % number)
+            (images / f"{letter}{number:02}.raw").write_bytes(bytes([0, number]) * 256)
 
     lines = scan()[2][1:]
 
@@ -387,7 +387,7 @@ def test_a_registered_file_that_is_no_image_any_more_is_refused(scan, images):
 
     code, told, _ = scan()
 
-    assert (code, told["disk.qcow2"]) == (1, ["refused", "is registered as qcow2, but now has no known image format"])
+    assert (code, told["disk.qcow2"]) == (1, ["refused", "is registered as qcow2, but is text"])
 
 
 def test_formats_that_are_configured_are_registered(folder, scan, images):
@@ -554,7 +554,7 @@ def test_watching_registers_a_file_when_it_has_stopped_changing(folder, images, 
             while not is_over.is_set():
                 os.pwrite(file.fileno(), os.urandom(4096), 0)
                 time.sleep(0.001)
-            file.write(b"done" * 4096)
+            file.write(os.urandom(16 * 1024))
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -651,7 +651,7 @@ def test_checksums_are_those_of_the_content_holes_included(tmp_path, hasher, len
 
 def append(path):
     with path.open("ab") as file:
-        file.write(b"more")
+        file.write(bytes(512))
 
 
 def put_another_there(path):
@@ -691,3 +691,153 @@ def test_a_walk_finds_thousands_of_files_in_the_order_of_their_paths(tmp_path):
 
     assert len(paths) == 2000
     assert paths == sorted(paths)
+
+
+# Records over time: replaced, moved, rotated
+
+
+def test_a_registered_file_that_is_replaced_by_no_image_is_marked_and_keeps_its_facts(folder, scan, images):
+    path = make(images / "disk.img", "qcow2")
+    whole = path.read_bytes()
+    scan()
+    before = records(folder)["disk.img"]
+
+    for content, problem in ((b"<html>", "is an HTML or XML page"), (os.urandom(4096), "has no known image format")):
+        path.write_bytes(content)
+        code, told, _ = scan()
+        marked = records(folder)["disk.img"]
+        assert (code, told["disk.img"][0]) == (1, "refused")
+        assert told["disk.img"][1].startswith(f"is registered as qcow2, but {problem}")
+        assert marked["properties"].pop("scan_problem").startswith(problem)
+        assert marked | {"updated_at": before["updated_at"]} == before
+    path.write_bytes(whole)
+
+    assert scan()[:2] == (0, {})
+    assert "scan_problem" not in records(folder)["disk.img"]["properties"]
+
+
+def test_a_file_that_was_registered_as_raw_on_purpose_stays_registered(folder, scan, images):
+    path = images / "firmware.img"
+    path.write_text("text, but to be served as it is")
+    folder.get("create", "--file", path, "--disk-format", "raw")
+
+    assert scan()[:2] == (0, {})
+    assert "scan_problem" not in records(folder)["firmware.img"]["properties"]
+    assert scan()[2] == ["0 added, 0 updated, 1 unchanged"]
+
+
+def test_files_whose_names_promise_an_image_are_named_with_the_reason(scan, images):
+    (images / "empty.qcow2").touch()
+    (images / "page.vmdk").write_text("<!DOCTYPE html>")
+    (images / "card.img.xz").write_bytes(b"\xfd7zXZ\0packed")
+    (images / "notes.txt").write_text("notes")
+    (images / "archive.zip").write_bytes(b"PK\3\4")
+
+    code, told, errors = scan()
+
+    assert told == {
+        "empty.qcow2": ["skipped", "is empty"],
+        "page.vmdk": ["skipped", "is an HTML or XML page; a download may have failed"],
+        "card.img.xz": ["skipped", "is packed with xz; unpack it first"],
+    }
+    assert (code, errors) == (0, ["0 added, 0 updated, 0 unchanged, 3 skipped, 2 other files"])
+
+
+def test_an_encrypted_image_is_told_and_its_property_goes_when_it_is_replaced(folder, scan, images):
+    path = make(images / "disk.qcow2", "qcow2")
+    plain = path.read_bytes()
+    path.write_bytes(plain[:32] + b"\0\0\0\2" + plain[36:])
+
+    assert scan()[1] == {"disk.qcow2": ["added", "encrypted (luks)"]}
+    assert records(folder)["disk.qcow2"]["properties"]["encryption_format"] == "luks"
+    path.write_bytes(plain)
+    assert scan()[1]["disk.qcow2"][0] == "updated"
+    assert "encryption_format" not in records(folder)["disk.qcow2"]["properties"]
+
+
+def by_rename(old, new):
+    old.rename(new)
+
+
+def by_copy(old, new):
+    new.write_bytes(old.read_bytes())
+
+
+@pytest.mark.parametrize("keep", [by_rename, by_copy])
+def test_in_a_rotation_the_record_follows_its_content(folder, scan, images, keep):
+    current, previous = images / "current.raw", images / "previous.raw"
+    make_raw(current)
+    scan()
+    folder.get("update", "current", "--property", "ticket=4711")
+    before = records(folder)["current.raw"]
+
+    keep(current, previous)
+    make_raw(current)
+    code, told, _ = scan()
+
+    after = records(folder)
+    assert (code, told["previous.raw"]) == (0, ["updated", f"moved from {current}"])
+    assert told["current.raw"][0] == "added"
+    assert [after["previous.raw"][name] for name in ("id", "checksum")] == [before[name] for name in ("id", "checksum")]
+    assert after["previous.raw"]["properties"]["ticket"] == "4711"
+    assert "ticket" not in after["current.raw"]["properties"]
+    assert scan()[1] == {}
+
+
+def test_a_rotation_of_several_files_moves_every_record(folder, scan, images):
+    names = ["0.raw", "1.raw", "2.raw"]
+    for name in names:
+        make_raw(images / name)
+    scan()
+    before = records(folder)
+
+    for number in (2, 1, 0):
+        (images / f"{number}.raw").rename(images / f"{number + 1}.raw")
+    make_raw(images / "0.raw")
+    scan()
+
+    after = records(folder)
+    assert [after[f"{number + 1}.raw"]["id"] for number in range(3)] == [before[name]["id"] for name in names]
+    assert [after[f"{number + 1}.raw"]["checksum"] for number in range(3)] == [
+        before[name]["checksum"] for name in names
+    ]
+    assert len(after) == 4
+
+
+def test_two_files_that_swap_their_names_swap_no_records(folder, scan, images):
+    for name in ("a.raw", "b.raw"):
+        make_raw(images / name)
+    scan()
+    before = records(folder)
+
+    (images / "a.raw").rename(images / "c.raw")
+    (images / "b.raw").rename(images / "a.raw")
+    (images / "c.raw").rename(images / "b.raw")
+    scan()
+
+    after = records(folder)
+    assert (after["a.raw"]["id"], after["b.raw"]["id"]) == (before["b.raw"]["id"], before["a.raw"]["id"])
+    assert after["a.raw"]["checksum"] == before["b.raw"]["checksum"]
+
+
+def test_a_file_that_was_moved_to_another_file_system_keeps_its_record(folder, scan, images):
+    path = make_raw(images / "disk.raw")
+    scan()
+    before = records(folder)["disk.raw"]["id"]
+
+    (images / "moved.raw").write_bytes(path.read_bytes())
+    path.unlink()
+
+    assert scan()[1] == {"moved.raw": ["updated", f"moved from {path}"]}
+    assert records(folder)["moved.raw"]["id"] == before
+
+
+def test_a_copy_of_a_file_that_stays_is_another_image(folder, scan, images):
+    path = make_raw(images / "disk.raw")
+    scan()
+
+    (images / "copy.raw").write_bytes(path.read_bytes())
+    path.touch()
+
+    assert scan()[1] == {"copy.raw": ["added", ""]}
+    assert len(records(folder)) == 2

@@ -338,19 +338,24 @@ def refuse_overlay(path):
             ("--disk-format", "raw"),
             "has the format qcow2, not raw",
         ),
-        (lambda path: (path / "file").write_text("notes"), (), "has no known image format; give --disk-format"),
+        (lambda path: (path / "file").write_text("notes"), (), "is text; give --disk-format"),
+        (
+            lambda path: (path / "file").write_text("notes"),
+            ("--disk-format", "vmdk"),
+            "does not begin like vmdk: it is text",
+        ),
         (lambda path: (path / "file").symlink_to("/dev/zero"), ("--disk-format", "raw"), "is not a regular file"),
     ],
-    ids=["overlay", "another", "none", "device"],
+    ids=["overlay", "another", "none", "claim", "device"],
 )
 @pytest.mark.parametrize("words", [("create",), ("update", "x")], ids=lambda words: words[0])
 def test_a_file_that_is_not_what_is_said_of_it_is_refused_in_one_line(folder, fill, options, reason, words):
-    folder.get("create", "x", "--disk-format", "raw" if options else "iso", "--container-format", "bare")
+    folder.get("create", "x", "--disk-format", "raw", "--container-format", "bare")
     fill(folder.path)
 
     code, output, errors = folder.run(*words, "--file", "file", *options)
 
-    if words[0] == "update" and not options:  # what the record says stands, where the content says nothing
+    if words[0] == "update" and not options:  # the record says raw, which any content may be called on purpose
         assert code == 0, errors
         return
     assert (code, output) == (1, "")

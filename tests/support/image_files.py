@@ -7,7 +7,11 @@ import subprocess
 
 import pytest
 
+from cli.image_format import detect_format
+from config import read_settings
+
 MEBIBYTE = 1024 * 1024
+FORMATS = read_settings({}).api.disk_formats
 
 
 def need(program, package):
@@ -62,3 +66,12 @@ def make_raw(path, size=64 * 1024):
     """Return the path of a file of random bytes."""
     path.write_bytes(os.urandom(size))
     return path
+
+
+def detected(path, name=None, formats=FORMATS):
+    """Return what the product detects in a file, which may be called ``name``."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        return detect_format(file, name or path.name, os.fstat(file).st_size, formats, path.parent)
+    finally:
+        os.close(file)

@@ -4,20 +4,8 @@ import re
 from pathlib import PurePath
 from typing import NamedTuple
 
-from cli.operating_systems import normalize_architecture
+from cli.operating_systems import CODENAMES, normalize_architecture, version_of_codename
 
-UBUNTU_VERSIONS = {
-    "trusty": "14.04",
-    "xenial": "16.04",
-    "bionic": "18.04",
-    "focal": "20.04",
-    "jammy": "22.04",
-    "noble": "24.04",
-    "oracular": "24.10",
-    "plucky": "25.04",
-    "questing": "25.10",
-    "resolute": "26.04",
-}
 # Build number → version of Windows Server.
 WINDOWS_VERSIONS = {"14393": "2016", "17763": "2019", "20348": "2022", "26100": "2025"}
 # os_distro → display name.
@@ -63,7 +51,7 @@ TABLE = (
     Row(
         "ubuntu",
         re.compile(r"(?P<version>[a-z]+)-(?P<variant>\w+)-cloudimg-(?P<arch>[a-z0-9]+)(-(disk-kvm|disk1|uefi1|root))?"),
-        UBUNTU_VERSIONS,
+        CODENAMES["ubuntu"],
     ),
     Row("ubuntu", re.compile(r"ubuntu-(?P<version>\d\d\.\d\d(\.\d)?)-(?P<variant>[a-z-]+?)-(?P<arch>[a-z0-9_]+)")),
     Row("debian", re.compile(r"debian-(?P<version>\d+)-(?P<variant>[a-z]+)-(?P<arch>[a-z0-9]+)(-(?P<build>[\w-]+))?")),
@@ -231,7 +219,7 @@ def read_row(row, groups, words):
     architecture = normalize_architecture(arch)
     if (row.versions and version is None) or (arch and architecture is None):
         return None
-    version = version.replace("_", " ") if version else None
+    version = version_of_codename(row.os_distro, version) or (version.replace("_", " ") if version else None)
     words = [row.title or TITLES[row.os_distro], version, *words, architecture]
     found = {"os_distro": row.os_distro, "os_version": version, "architecture": architecture}
     properties = {name: value for name, value in found.items() if value}

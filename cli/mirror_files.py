@@ -1,7 +1,9 @@
 """Reader of a mirror's documents and files, over HTTP or in a folder."""
 
 import hashlib
+import json
 import os
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -10,8 +12,9 @@ import click
 import orjson
 
 from cli import record_files, simplestreams
+from cli.other_content import describe_content
 from cli.param_types import cleaned
-from cli.simplestreams import INDEX_PATH, StreamError
+from cli.simplestreams import INDEX_PATH, Published, Refused, StreamError
 from formatting import SAFE
 from security import is_loopback
 
@@ -50,9 +53,10 @@ class Mirror:
         place = self.base / path if self.is_local else self.url(path)
         content = read_file(place) if self.is_local else self.read_url(place)
         try:
-            return orjson.loads(content)
-        except ValueError:
-            raise FetchError(f"{cleaned(str(place))}: is not JSON") from None
+            orjson.loads(content)  # refuses what json.loads takes beyond the standard
+            return json.loads(content, parse_float=str)  # 22.10 is a version
+        except (ValueError, RecursionError):
+            raise FetchError(f"{cleaned(str(place))}: is not JSON, but {describe_bytes(content)}") from None
 
     def url(self, path):
         """Return the URL of a path."""
@@ -87,6 +91,13 @@ class Mirror:
             kind = MirrorUnreachable if isinstance(error, httpx2.TransportError) else FetchError
             reason = cleaned(" ".join(str(error).split())) or "the connection closed early"
             raise kind(f"{cleaned(url)}: {reason}") from None
+
+
+def describe_bytes(content):
+    """Return what the bytes of a broken document are, as in "is an HTML or XML page"."""
+    if not content.strip(b"\0"):
+        return f"{len(content)} zero bytes" if content else "is empty"
+    return describe_content(content[:4096], b"") or "is binary"
 
 
 def read_file(path):
@@ -146,33 +157,37 @@ def open_folder(path):
     return Mirror(base), str(path.relative_to(base))
 
 
-def read_items(mirror, path):
-    """Return (Items, Refused) of a mirror's document, an index or a list of products.
+def read_published(mirror, path):
+    """Return what a mirror's document publishes, an index or a list of products.
 
-    Raises: FetchError if the document itself cannot be read.
+    Raises: FetchError if the document itself cannot be read, or lists nothing.
     """
     document = mirror.read_document(path)
-    found, refused = [], []
     try:
-        paths = simplestreams.find_product_paths(document) if simplestreams.is_index(document) else None
-        if paths is None:
+        if not simplestreams.is_index(document):
             return simplestreams.parse_products(document)
+        paths = simplestreams.find_product_paths(document)
     except StreamError as error:
         raise FetchError(f"{cleaned(path)}: {error}") from None
+    if not paths:
+        raise FetchError(f"{cleaned(path)}: lists no documents with images to download")
+    found = Published([], [], Counter())
     for each in paths:
         try:
-            more, others = simplestreams.parse_products(mirror.read_document(each))
+            items, refused, others = simplestreams.parse_products(mirror.read_document(each))
         except (FetchError, StreamError) as error:
-            refused.append(simplestreams.Refused(each, str(error), None))
+            found.refused.append(Refused(each, str(error)))
         else:
-            found, refused = found + more, refused + others
-    return found, refused
+            found.items.extend(items)
+            found.refused.extend(refused)
+            found.others.update(others)
+    return found
 
 
 def download(mirror, item, target, advance):
     """Fetch an item to the path ``target``.
 
-     appears only when it is whole and verified.
+    The file appears there only when it is whole and verified.
 
     Returns: {algorithm: hexadecimal digest}.
     Raises: FetchError, OSError.

@@ -2,9 +2,10 @@
 
 import re
 from collections import Counter
+from datetime import date
 from typing import NamedTuple
 
-from cli.operating_systems import normalize_architecture, normalize_distro
+from cli.operating_systems import normalize_architecture, normalize_distro, version_of_codename
 
 INDEX, PRODUCTS, DOWNLOADS = "index:1.0", "products:1.0", "image-downloads"
 INDEX_PATH = "streams/v1/index.json"
@@ -23,9 +24,12 @@ FTYPES = {
 PLAIN_FTYPES = ("disk.img", "disk1.img", "qcow2")
 SHA256 = re.compile("[0-9a-f]{64}")
 MD5 = re.compile("[0-9a-f]{32}")
+# A version number, also in "24.04 LTS" and "9-Stream".
+VERSION = re.compile(r"(?P<version>\d[\d.]{0,30})([ -](LTS|Stream))?")
 LONGEST_PATH = 2048
 LARGEST_SIZE = 2**63 - 1
 LONGEST_TEXT = 255
+END_OF_LIFE = "end_of_life"
 
 
 class StreamError(ValueError):
@@ -68,12 +72,21 @@ class Item(NamedTuple):
         return " ".join(word for word in words if word)[:LONGEST_TEXT]
 
     @property
+    def is_past_support(self):
+        """Return whether the publisher no longer supports the release."""
+        try:
+            return date.fromisoformat(self.texts.get("support_eol", "")) < date.today()
+        except ValueError:
+            return self.texts.get("supported") == "false"
+
+    @property
     def properties(self):
         """Return the properties of the image's record."""
         texts = self.texts
+        os_distro = normalize_distro(texts["os"]) if "os" in texts else None
         found = {
-            "os_distro": normalize_distro(texts["os"]) if "os" in texts else None,
-            "os_version": texts.get("version") or texts.get("release_title") or texts.get("release"),
+            "os_distro": os_distro,
+            "os_version": get_os_version(texts, os_distro),
             "architecture": self.architecture,
             "release": texts.get("release"),
             "variant": texts.get("variant"),
@@ -83,27 +96,44 @@ class Item(NamedTuple):
             "stream": self.stream,
             "stream_product": self.product,
             "stream_item": self.item,
+            "support_eol": texts.get("support_eol"),
+            END_OF_LIFE: "true" if self.is_past_support else None,
         }
         return {name: text for name, text in found.items() if text}
 
 
 class Refused(NamedTuple):
-    """Refused item with its attributes ``texts``, or document without any."""
+    """Refused item with its key and attributes ``texts``, or document without any."""
 
     place: str
     reason: str
-    texts: dict[str, str] | None
+    texts: dict[str, str] | None = None
+    key: tuple[str, ...] | None = None
+
+
+class Published(NamedTuple):
+    """Content of a mirror's documents; ``others`` is {type: number} of items that are no disk images."""
+
+    items: list[Item]
+    refused: list[Refused]
+    others: Counter
 
 
 def choose_names(items):
-    """Return {key: name}, with names that items share extended by their key."""
-    counts = Counter(item.name for item in items)
-    return {item.key: item.name if counts[item.name] == 1 else extend_name(item) for item in items}
+    """Return {key: name}, with names that items share extended by parts of their keys."""
+    chosen, unnamed = {}, items
+    for first in (4, 3, 1, 0):  # nothing; the item; product, version and item; the whole key
+        names = {item.key: extend_name(item, item.key[first:]) for item in unnamed}
+        counts = Counter([*names.values(), *chosen.values()])
+        chosen |= {key: name for key, name in names.items() if counts[name] == 1}
+        unnamed = [item for item in unnamed if item.key not in chosen]
+    return chosen | {item.key: extend_name(item, item.key) for item in unnamed}
 
 
-def extend_name(item):
-    """Return the name of an item followed by its key, within LONGEST_TEXT."""
-    return f"{item.name[: LONGEST_TEXT - 1 - len(item.item)]} {item.item}"[:LONGEST_TEXT]
+def extend_name(item, parts):
+    """Return the name of an item followed by parts of its key, within LONGEST_TEXT."""
+    ending = " ".join(["", *parts])[:LONGEST_TEXT]
+    return f"{item.name[: LONGEST_TEXT - len(ending)]}{ending}".strip()
 
 
 def find_product_paths(index):
@@ -122,8 +152,12 @@ def get_section(document, name, form):
 
     Raises: StreamError.
     """
-    if not isinstance(document, dict) or document.get("format") != form or not isinstance(document.get(name), dict):
-        raise StreamError(f"is not a simplestreams document of format {form}")
+    if not isinstance(document, dict) or document.get("format") != form:
+        found = document.get("format") if isinstance(document, dict) else None
+        what = f"but has the format {str(found)[:40]!r}" if found else "but JSON of another kind"
+        raise StreamError(f"is not a simplestreams document of format {form}, {what}")
+    if not isinstance(document.get(name), dict):
+        raise StreamError(f"is not a simplestreams document of format {form}: it has no object {name!r}")
     return document[name]
 
 
@@ -133,20 +167,25 @@ def is_index(document):
 
 
 def parse_products(document):
-    """Return (Items, Refused items) of a document of products. Raises: StreamError."""
+    """Return the Published items of a document of products. Raises: StreamError."""
     products = get_section(document, "products", PRODUCTS)
     stream = document.get("content_id")
     if not isinstance(stream, str) or not 1 <= len(stream) <= LONGEST_TEXT:
         raise StreamError("has no valid content_id")
-    found, refused = [], []
+    if not products:
+        raise StreamError("lists no products")
+    published = Published([], [], Counter())
     for names, attributes in walk_items(products, get_texts(document)):
         try:
             item = parse_item(stream, names, attributes)
         except StreamError as error:
-            refused.append(Refused(" ".join(names), str(error), attributes[0]))
+            published.refused.append(Refused(" ".join(names), str(error), attributes[0], (stream, *names)))
         else:
-            found += [item] if item else []
-    return found, refused
+            if item is None:
+                published.others[str(attributes[1].get("ftype"))[:LONGEST_TEXT]] += 1
+            else:
+                published.items.append(item)
+    return published
 
 
 def walk_items(products, inherited):
@@ -169,8 +208,16 @@ def get_objects(value):
 
 
 def get_texts(entry):
-    """Return the attributes of an object that are texts of an acceptable length."""
-    return {name: value for name, value in entry.items() if isinstance(value, str) and len(value) <= LONGEST_TEXT}
+    """Return the texts, numbers and truth values of an object as texts."""
+    texts = {name: text_of(value) for name, value in entry.items()}
+    return {name: text for name, text in texts.items() if text is not None and len(text) <= LONGEST_TEXT}
+
+
+def text_of(value):
+    """Return a JSON value as text, None for objects, lists and null."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, (str, int)) else None
 
 
 def parse_item(stream, names, attributes):
@@ -203,23 +250,24 @@ def require_path(path):
     return path
 
 
-def is_wanted(texts, archs, releases):
-    """Return whether attributes match the architectures and releases."""
-    wanted = {normalize_architecture(arch) or arch for arch in archs}
-    arch = normalize_architecture(texts.get("arch")) or texts.get("arch")
-    return (not wanted or arch in wanted) and (not releases or bool(set(releases) & get_releases(texts)))
-
-
-def select_newest(items):
-    """Return the items of each product's newest version."""
-    versions = {}
-    for item in items:
-        product = item.stream, item.product
-        versions[product] = max(versions.get(product, ""), item.version)
-    return [item for item in items if item.version == versions[item.stream, item.product]]
-
-
 def get_releases(texts):
-    """Return all names of a product's release."""
-    names = {texts.get(name) for name in ("release", "version", "release_title", "release_codename")}
-    return names | set(texts.get("aliases", "").split(","))
+    """Return all names of a product's release, in lower case.
+
+    An alias is a name, or has the release after the operating system: ubuntu/24.04/cloud.
+    """
+    names = {texts.get(name) for name in ("release", "version", "release_title", "release_codename")} - {None}
+    for alias in texts.get("aliases", "").split(","):
+        parts = alias.strip().split("/")
+        names |= {alias.strip(), parts[1] if len(parts) > 1 else alias.strip()}
+    names |= {name.removesuffix(" LTS") for name in names}
+    return {name.lower() for name in names} - {""}
+
+
+def get_os_version(texts, os_distro):
+    """Return the version of a product's operating system, a number if it has one."""
+    release = texts.get("release")
+    for text in (texts.get("version"), texts.get("release_title"), release, *sorted(get_releases(texts))):
+        number = VERSION.fullmatch(text or "")
+        if number:
+            return number["version"]
+    return version_of_codename(os_distro, release) or texts.get("version") or texts.get("release_title") or release

@@ -11,23 +11,22 @@ from flask import current_app
 
 from cli import mirror_files, output
 from cli.bulk_write import deferred_sync, is_public_by_default, print_result, single_run
-from cli.checksums import Hasher
 from cli.client import with_client
-from cli.image_format import IMAGE
-from cli.inspection import inspect_file, open_regular_file
+from cli.item_files import ItemFiles
+from cli.item_selection import Selection
 from cli.mirror_files import FetchError, MirrorUnreachable
+from cli.mirror_records import SOURCE, MirrorRecords
 from cli.param_types import cleaned
 from cli.progress import byte_progress
 from cli.runtime import FAILED, UNREACHABLE, Failure
-from cli.simplestreams import choose_names, is_wanted, select_newest
+from cli.simplestreams import END_OF_LIFE, choose_names
 from formatting import file_url, local_file
 
 ADDED, UPDATED, UNCHANGED, REFUSED, BROKEN, GONE = "added", "updated", "unchanged", "refused", "failed", "gone"
 ALWAYS = (ADDED, UPDATED, UNCHANGED)
 FAILURES = (REFUSED, BROKEN)
-# Properties that hold an item's key.
-KEYS = ("stream", "stream_product", "version", "stream_item")
-MISMATCH, ABSENT = "differs from the index in size or sha256", "is missing in the mirror's folder"
+# Properties that a later sync changes too; users may have edited the others.
+FOLLOWED = ("os_hash_algo", "os_hash_value", "support_eol", SOURCE, END_OF_LIFE)
 
 
 @click.group("sync")
@@ -69,7 +68,7 @@ def sync_simplestreams(client, source, archs, releases, all_versions, folder, dr
     target = require_folder(folder, dry_run) if folder else None
     with mirror_files.open_mirror(source) as (mirror, path):
         sync_run = Sync(client, mirror, target, is_public, dry_run)
-        sync_run.register(path, partial(is_wanted, archs=archs, releases=releases), all_versions)
+        sync_run.register(path, Selection(archs, releases, all_versions, sync_run.disk_formats))
     sync_run.print_summary()
     if any(sync_run.counts.get(word) for word in FAILURES):
         click.get_current_context().exit(FAILED)
@@ -102,40 +101,42 @@ class Sync:
         self.is_dry = is_dry
         self.disk_formats = current_app.settings.api.disk_formats
         self.counts = {}
+        self.notes = []
         self.names = {}
+        self.records = MirrorRecords(client, mirror, folder)
         self.is_local = not click.get_current_context().params.get("url")
 
-    def register(self, path, is_wanted, has_all_versions):
-        """Register the items of a document whose texts ``is_wanted`` accepts.
+    def register(self, path, selection):
+        """Register the items of a document that are selected.
 
         Raises: ClickException.
         """
         try:
-            items, refused = mirror_files.read_items(self.mirror, path)
+            published = mirror_files.read_published(self.mirror, path)
         except MirrorUnreachable as error:
             raise Failure(f"{error}.", UNREACHABLE) from None
         except FetchError as error:
             raise click.ClickException(f"{error}.") from None
-        for place, reason, texts in refused:
-            if texts is None or is_wanted(texts):
+        for place, reason, texts, _ in published.refused:
+            if texts is None or selection.is_wanted(texts):
                 self.report(REFUSED, place, reason)
+        self.notes = selection.describe_rest(published.items, published.others)
+        self.names = choose_names(published.items)
         folders = [self.folder] if self.folder and self.folder.exists() else []
-        wanted = [item for item in items if is_wanted(item.texts)]
         with nullcontext() if self.is_dry else single_run(self.is_local, folders):
-            self.register_wanted(items, wanted if has_all_versions else select_newest(wanted))
+            keys = {item.key for item in published.items} | {each.key for each in published.refused if each.key}
+            self.records.load(published.items, {key[0] for key in keys})
+            self.register_all(selection.select(published.items))
+            if all(each.key for each in published.refused):  # an unread document may list the others
+                self.report_gone(keys)
 
-    def register_wanted(self, items, wanted):
-        """Register the wanted items, and report records of items no longer listed."""
-        records = self.load_records({item.stream for item in items})
-        self.names = choose_names(items)
-        self.register_all([item for item in wanted if item.disk_format in self.disk_formats], records)
-        published = {item.key for item in items}
-        for key, image in records.items():
-            if key not in published:
-                self.report(GONE, image["location"] or "", "no longer in the mirror's index", image)
+    def report_gone(self, published):
+        """Report records whose item is no longer listed."""
+        for image in self.records.find_gone(published):
+            self.report(GONE, image["location"] or "", "no longer in the mirror's index", image)
 
-    def register_all(self, items, records):
-        """Register items one by one, reporting each; ``records`` is {key: record}."""
+    def register_all(self, items):
+        """Register items one by one, reporting each."""
         if not items:
             return
         fetches = (self.folder or self.mirror.is_local) and not self.is_dry
@@ -143,10 +144,10 @@ class Sync:
         with (
             deferred_sync(self.is_local and not self.is_dry),
             byte_progress("sync", total) as progress,
-            ItemFiles(self) as files,
+            ItemFiles(self.mirror, self.folder, self.disk_formats) as files,
         ):
             for item in items:
-                result = self.register_item(item, records.get(item.key), files, progress)
+                result = self.register_item(item, self.records.find(item), files, progress)
                 with progress.paused():
                     self.report(*result)
 
@@ -157,15 +158,7 @@ class Sync:
             word, record = self.write_record(item, image, files, progress)
         except (FetchError, OSError) as error:
             return BROKEN, item.path, getattr(error, "strerror", None) or str(error), shown
-        return word, files.location(item), "", record or shown
-
-    def load_records(self, streams):
-        """Return {key: record} of the images that were synced from these streams before."""
-        found = {}
-        for stream in streams:
-            for image in self.client.every_image(properties={"stream": stream}):
-                found[tuple(image["properties"].get(name) for name in KEYS)] = image
-        return found
+        return word, files.location(item), describe_support(item) if word == ADDED else "", record or shown
 
     def write_record(self, item, image, files, progress):
         """Create or update an item's record.
@@ -180,14 +173,14 @@ class Sync:
         else:
             with progress.file(item.path, item.size) as advance:
                 facts = files.get_facts(item, advance)
+        properties = item.properties | {SOURCE: self.records.source}
         facts = {"size": item.size, **({"checksum": item.md5} if item.md5 else {}), **facts}
         if image is None:
             start = {"name": self.names[item.key], "status": "active", "container_format": "bare"}
-            start |= {"is_public": self.is_public, "disk_format": item.disk_format, "properties": item.properties}
+            start |= {"is_public": self.is_public, "disk_format": item.disk_format, "properties": properties}
             return ADDED, self.send(self.client.create, start | facts)
-        # Users may have edited name and other properties.
-        hashes = {name: item.properties[name] for name in ("os_hash_algo", "os_hash_value")}
-        changes = find_changes(image, facts | {"properties": hashes})
+        followed = {name: properties[name] for name in FOLLOWED if name in properties}
+        changes = find_changes(image, facts | {"properties": followed})
         if not changes:
             return UNCHANGED, image
         return UPDATED, self.send(partial(self.client.update, image["id"]), changes)
@@ -223,73 +216,18 @@ class Sync:
             print_result(f"would be {word}" if self.is_dry and word in ALWAYS else word, place, image, reason)
 
     def print_summary(self):
-        """Print how many items had which result."""
+        """Print what was left out, and how many items had which result."""
+        for note in self.notes:
+            output.echo(cleaned(note), err=True)
         shown = [word for word in (*ALWAYS, GONE, *FAILURES) if word in ALWAYS or self.counts.get(word)]
         output.echo(", ".join(f"{self.counts.get(word, 0)} {word}" for word in shown), err=True)
 
 
-class ItemFiles:
-    """Files of items: fetched, found in a folder, or left on the mirror."""
-
-    def __init__(self, sync_run):
-        self.mirror = sync_run.mirror
-        self.folder = sync_run.folder
-        self.disk_formats = sync_run.disk_formats
-        self.hasher = Hasher(1)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.hasher.stop()
-
-    def path(self, item):
-        """Return the path of an item's file on this machine, present or future.
-
-        None if it stays on the mirror.
-        """
-        base = self.folder or (self.mirror.base if self.mirror.is_local else None)
-        return base and base / item.path
-
-    def location(self, item):
-        """Return the location for an item's record."""
-        path = self.path(item)
-        return self.mirror.url(item.path) if path is None else file_url(str(path))
-
-    def get_facts(self, item, advance):
-        """Return the record's fields about an item's file, which is fetched if needed.
-
-        Raises: FetchError, OSError.
-        """
-        facts, path = {"location": self.location(item)}, self.path(item)
-        if path is None:
-            return facts
-        if self.folder and self.mirror.is_local:
-            raise FetchError("is in a folder already, where --download does not apply; omit it")
-        digests = self.find_digests(path, item, advance) if path.exists() else None
-        if digests is None:
-            if self.mirror.is_local:
-                raise FetchError(MISMATCH if path.exists() else ABSENT)
-            digests = mirror_files.download(self.mirror, item, path, advance)
-        return facts | {"checksum": digests["md5"]} | self.detect_format(path)
-
-    def find_digests(self, path, item, advance):
-        """Return the digests of a file if it matches the item, else None."""
-        with open_regular_file(path) as (file, status):
-            if status.st_size != item.size:
-                return None
-            digests, _ = self.hasher.hash_file(file, status.st_size, ("md5", "sha256"), advance)
-        return digests if digests["sha256"] == item.sha256 else None
-
-    def detect_format(self, path):
-        """Return disk format and virtual size by a file's content.
-
-        Raises: FetchError if it is no safe image.
-        """
-        seen = inspect_file(str(path), self.disk_formats)
-        if seen.verdict != IMAGE:
-            raise FetchError(f"{seen.reason}: {path}")
-        return {"disk_format": seen.detected.disk_format, "virtual_size": seen.detected.virtual_size}
+def describe_support(item):
+    """Return a remark on an item whose publisher no longer supports it."""
+    if not item.is_past_support:
+        return ""
+    return " ".join(filter(None, ("end of life", item.texts.get("support_eol"))))
 
 
 def find_changes(image, values):

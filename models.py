@@ -18,7 +18,7 @@ from peewee import (
 import history
 from auth import UNLIMITED
 from errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed
-from storage import search_index
+from storage import search_index, verifications
 from storage.documents import (
     DELETED,
     DERIVED,
@@ -298,6 +298,7 @@ def write(before, after):
         row, before = row | {"pk": pk}, Record({}, {}, [])
     elif changed := [name for name in COLUMNS if row[name] != before.row[name]]:
         execute(f"UPDATE image SET {', '.join(f'{name} = :{name}' for name in changed)} WHERE pk = :pk", row)
+        verifications.forget_changed(before, after)
     store_properties(row, before.properties, after.properties)
     if before.locations != after.locations:
         store_locations(row["pk"], before.locations, after.locations)

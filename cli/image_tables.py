@@ -11,12 +11,16 @@ from cli import output
 from cli.param_types import cleaned
 from formatting import redact_url
 from storage.fields import COLUMN_FIELDS, names_of
+from storage.verifications import FAILURES
 
 TITLES = ("ID", "NAME", "STATUS", "FORMAT", "SIZE", "VISIBILITY", "OWNER", "CREATED")
 DROPPED = ("OWNER", "CREATED", "FORMAT", "VISIBILITY", "SIZE", "STATUS")
 # Columns in a pipe; their order is stable for scripts.
 PLAIN = ("id", "name", "status", "disk_format", "container_format", "size", "visibility", "owner", "created_at")
 FIELDS = (*names_of(COLUMN_FIELDS), "location")
+# The format of ``list --long``, with more columns: the file, and the result of its last verification.
+LONG = "long"
+LONG_TITLES = ("VERIFIED", "FILE")
 SHORT_ID = 8
 BYTES = ("size", "virtual_size")
 TIMES = ("created_at", "updated_at", "deleted_at")
@@ -44,8 +48,11 @@ def short_ids(images):
     return {image_id: image_id[:length] for image_id in ids}
 
 
-def show_list(images, how):
-    """Print images as ``how``: json, csv, quiet, or None for a table or tabs."""
+def show_list(images, how, verified=None):
+    """Print images as ``how``: json, csv, quiet, or None or LONG for a table or tabs.
+
+    ``verified`` is {image id: storage.verifications.Verified}, for LONG.
+    """
     if how == "json":
         output.echo_json_array(images)
     elif how == "csv":
@@ -53,20 +60,32 @@ def show_list(images, how):
     elif how == "quiet":
         output.echo_lines(image["id"] for image in images)
     elif output.is_terminal():
-        show_table(list(images))
+        show_table(list(images), verified)
     else:
-        output.echo_lines("\t".join(plain_values(image, PLAIN)) for image in images)
+        output.echo_lines("\t".join(line_values(image, verified)) for image in images)
 
 
-def show_table(images):
+def line_values(image, verified):
+    """Return the texts of an image's line in a pipe."""
+    if verified is None:
+        return plain_values(image, PLAIN)
+    found = verified.get(image["id"])
+    result = (found.state, found.checked_at, found.reason) if found else ("", "", "")
+    return [*plain_values(image, (*PLAIN, "location")), *map(cleaned, result)]
+
+
+def show_table(images, verified=None):
     if not images:
         output.echo("No images.", err=True)
         return
     short = short_ids(images)
     rows = [table_row(image, short[image["id"]]) for image in images]
+    if verified is not None:
+        rows = [row | long_cells(image, verified) for row, image in zip(rows, images, strict=True)]
     statuses = {short[image["id"]]: image for image in images}
+    titles = TITLES if verified is None else (*TITLES, *LONG_TITLES)
     table = output.Table(
-        TITLES, flexible="NAME", dropped=DROPPED, right=("SIZE",), style=lambda *cell: cell_styled(statuses, *cell)
+        titles, flexible="NAME", dropped=DROPPED, right=("SIZE",), style=lambda *cell: cell_styled(statuses, *cell)
     )
     output.echo_lines(table.lines(rows))
 
@@ -84,8 +103,18 @@ def table_row(image, short_id):
     }
 
 
+def long_cells(image, verified):
+    """Return the cells of an image that only ``list --long`` has."""
+    found = verified.get(image["id"])
+    result = f"{found.state} {formatting.format_age(found.checked_at)}" if found else "never"
+    return {"VERIFIED": result, "FILE": redact_url(image["location"]) or ""}
+
+
 def cell_styled(images, title, text, row):
     image = images[row["ID"]]
+    if title == "VERIFIED":
+        is_bad = text.split(" ")[0] in FAILURES
+        return output.styled(text, fg="red") if is_bad else text
     if title == "STATUS" or image["deleted"]:
         return output.status_styled(text, image["status"], image["deleted"])
     return output.styled(text, dim=True) if title == "ID" else text

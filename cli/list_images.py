@@ -5,9 +5,10 @@ import click
 import schemas
 from cli.client import with_client
 from cli.completion import formats
-from cli.image_tables import how_of, output_options, show_list
+from cli.image_tables import LONG, how_of, output_options, show_list
 from cli.param_types import Pair, Since, Size, plain_option
 from listing import parameters
+from storage import verifications
 from storage.fields import FILTER_FIELDS
 
 FILTERS = {
@@ -52,14 +53,16 @@ def filters(command):
 @click.option("--sort-key", type=click.Choice(parameters.SORT_KEYS), help="Default: created_at.")
 @click.option("--sort-dir", type=click.Choice(["asc", "desc"]), help="Default: desc, newest first.")
 @click.option("--limit", "-n", type=click.IntRange(0), help="Maximum number of images; default: all.")
+@click.option("--long", "-l", "is_long", is_flag=True, help="Add the file and the result of its last verification.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print all fields as CSV.")
 @output_options
 @with_client
-def list_images(client, as_json, as_csv, quiet, visibility, public, private, pairs, **query):
+def list_images(client, as_json, as_csv, quiet, is_long, visibility, public, private, pairs, **query):
     """List the images that you may see, newest first.
 
     On a terminal this prints a table. In a pipe it prints tab-separated values without a header: id, name, status,
-    disk format, container format, size in bytes, visibility, owner, created_at. Killed images are listed only with
+    disk format, container format, size in bytes, visibility, owner, created_at; with --long also location, and the last
+    verification's state, time and reason, which the local database keeps. Killed images are listed only with
     --status killed.
 
     \b
@@ -68,16 +71,32 @@ def list_images(client, as_json, as_csv, quiet, visibility, public, private, pai
       $ flask --app registry list --disk-format qcow2 --size-max 1G --sort-key size
       $ flask --app registry list --property os_distro=ubuntu --json
       $ flask --app registry list --changes-since 7d --quiet
+      $ flask --app registry list --long
     """
     how = how_of(as_json, quiet, as_csv)
+    if is_long and how:
+        raise click.UsageError(f"--long and --{how} exclude each other; give one.")
+    is_public = is_public_of(visibility, public, private)
+    images = client.images(is_public=is_public, properties=properties_of(pairs), **query)
+    if not is_long:
+        show_list(images, how)
+        return
+    images = list(images)
+    show_list(images, LONG, verifications.read(image["id"] for image in images) if client.is_local else {})
+
+
+def is_public_of(visibility, public, private):
+    """Return the parameter is_public, or None to list both.
+
+    Raises: UsageError for options that contradict each other.
+    """
     chosen = {visibility} if visibility else set()
     chosen |= {name for name, is_chosen in (("public", public), ("private", private)) if is_chosen}
     if len(chosen) > 1:
         raise click.UsageError(
             "--visibility, --public and --private contradict each other; give one, or none to list both."
         )
-    is_public = chosen == {"public"} if chosen else None
-    show_list(client.images(is_public=is_public, properties=properties_of(pairs), **query), how)
+    return chosen == {"public"} if chosen else None
 
 
 def properties_of(pairs):

@@ -9,9 +9,10 @@ from listing.backend import dialect
 from models import VISIBLE
 from storage.documents import KILLED, NORMAL, PRIVATE
 from storage.engine import execute, reading, translated_errors
+from storage.verifications import FAILURES
 
 # The most candidates that each search for a problem reads.
-CANDIDATES, FILES, CHECKSUMS, STUCK_COUNTED = 20_000, 500, 200, 1000
+CANDIDATES, FILES, CHECKSUMS, STUCK_COUNTED, FAILED_COUNTED = 20_000, 500, 200, 1000, 1000
 MONTHS_COUNTED = 24
 TENANT = dialect.placeholder("tenant")
 BEFORE = dialect.placeholder("before")
@@ -54,6 +55,12 @@ STUCK = {
         ORDER BY updated_at LIMIT {STUCK_COUNTED}"""
     for scope, rule in VISIBLE.items()
 }
+FAILED = {
+    scope: f"""SELECT id, name, state, checked_at FROM verification JOIN image ON pk = verification.image_id
+        WHERE state IN ({", ".join(f"'{state}'" for state in FAILURES)}) AND {LISTED} AND {rule}
+        ORDER BY checked_at DESC LIMIT {FAILED_COUNTED}"""
+    for scope, rule in VISIBLE.items()
+}
 NEWEST = f"SELECT count(*) FROM (SELECT 1 FROM image WHERE {LISTED} LIMIT {CANDIDATES + 1}) AS newest"
 UNPLACED = f"""SELECT id, name FROM (SELECT pk, id, name, status FROM {BY_TIME}
     WHERE {LISTED} ORDER BY created_at DESC LIMIT {CANDIDATES}) AS newest WHERE status = 'active'
@@ -82,6 +89,7 @@ class Candidates(NamedTuple):
     """Images that have a problem, or may have one, in one snapshot."""
 
     stuck: list  # (id, name, status, updated_at), at most STUCK_COUNTED
+    failed: list  # (id, name, state, checked_at) of failed verifications, at most FAILED_COUNTED
     duplicates: list  # (checksum, count, a name), at most CHECKSUMS
     unplaced: list  # (id, name) of those without an active location
     files: list  # (id, name, URL) of local files, at most FILES
@@ -107,11 +115,12 @@ def find_candidates(scope, context, before, looks_for_files):
     parameters = {"tenant": context.tenant, "before": before}
     with reading():
         stuck = execute(STUCK[scope], parameters).fetchall()
+        failed = execute(FAILED[scope], parameters).fetchall()
         duplicates = execute(DUPLICATES[scope], parameters).fetchall()
         (newest,) = execute(NEWEST, ()).fetchone()
         unplaced = execute(UNPLACED, ()).fetchall() if context.is_admin else []
         files = execute(FILE_LOCATIONS, ()).fetchall() if looks_for_files else []
-    return Candidates(stuck, duplicates, unplaced, files, newest <= CANDIDATES)
+    return Candidates(stuck, failed, duplicates, unplaced, files, newest <= CANDIDATES)
 
 
 def count_by_status():

@@ -17,7 +17,7 @@ from monitoring import health, metrics
 from schemas import UPDATE_STATUSES
 from server import logs
 from server.counters import SharedCounters
-from storage import engine
+from storage import engine, verifications
 from storage.documents import DELETED
 from storage.timing import spent
 from web import respond, respond_json, route_of
@@ -162,20 +162,21 @@ class Monitor:
                 None,
             )
             if counted := self.images.get():
-                by_status, deleted = counted
+                by_status, deleted, by_state = counted
                 yield "registry_images", "Images that are not deleted, by status.", by_status, "status"
                 yield "registry_deleted_images", "Images that are deleted and not yet purged.", deleted, None
+                yield "registry_verified_images", "Images by the state of their last verification.", by_state, "state"
 
 
 def count_images():
-    """Return ({status: count}, count of deleted images)."""
+    """Return ({status: count}, count of deleted images, {verification state: count})."""
     by_status, deleted = dict.fromkeys(UPDATE_STATUSES, 0), 0
     for list_partition, status, number in count_by_status():
         if list_partition >= DELETED:
             deleted += number
         else:
             by_status[status] = by_status.get(status, 0) + number
-    return by_status, deleted
+    return by_status, deleted, verifications.count_by_state()
 
 
 def identify_scraper(request):

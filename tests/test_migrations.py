@@ -16,12 +16,12 @@ import members
 import migrations
 import models
 from config import read_settings
-from storage import schema_guard, search_index
+from storage import schema_guard, search_index, verifications
 from storage.documents import documents_of, member_digest, words_of
 
 SCRIPTS = sorted(path.stem for path in (ROOT / "migrations").glob("[0-9]*.py"))
 TABLES = (models.Image, models.Property, models.Location, members.Member, history.Change)
-TABLES += (search_index.Words, search_index.Indexed)
+TABLES += (search_index.Words, search_index.Indexed, verifications.Verification)
 IMAGE_ID = "71c675ab-d94f-49cd-a114-e12490b328d9"
 # The rows of one image as version 1 has them.
 FIRST_ROWS = {

@@ -5,8 +5,9 @@ import json
 import os
 import shutil
 
+import httpx2
 import pytest
-from support.image_files import make_raw
+from support.image_files import make, make_raw
 from support.terminals import Folder
 
 
@@ -136,3 +137,119 @@ def test_files_that_another_machine_registered_are_not_looked_for(folder, disk, 
 
     assert code == 0
     assert found == {"disk": ("ok", None), "theirs": ("elsewhere", "registered by a scan on elsewhere")}
+
+
+# The trace that a verification leaves
+
+
+def verified(folder, *arguments):
+    """Return {name: (state, reason)} of ``list --long`` in a pipe."""
+    lines = [line.split("\t") for line in folder.get("list", "--long", *arguments).splitlines()]
+    return {words[1]: (words[-3], words[-1]) for words in lines}
+
+
+def record_of(folder):
+    """Return the record with its ETag, its history, and everything else that a verification must not change."""
+    (image,) = json.loads(folder.get("list", "--json"))
+    return image, folder.get("history", image["id"], "--json")
+
+
+def test_a_verification_is_kept_with_the_image_and_changes_nothing_of_it(folder, disk):
+    before = record_of(folder)
+    never = verified(folder)
+
+    states(folder)
+    whole = verified(folder)
+    disk.unlink()
+    states(folder)
+
+    assert never == {"disk": ("", "")}
+    assert whole == {"disk": ("ok", "")}
+    assert verified(folder) == {"disk": ("missing", "no such file or directory")}
+    assert record_of(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "is_kept"),
+    [
+        (["--name", "other", "--property", "note=x", "--private"], True),
+        (["--size", "1"], False),
+        (["--checksum", "0" * 32], False),
+        (["--property", "os_hash_value=0"], False),
+        (["--location", "file:///elsewhere"], False),
+    ],
+)
+def test_a_result_is_dropped_when_the_record_names_another_file(folder, disk, change, is_kept):
+    states(folder)
+
+    folder.get("update", "disk", *change)
+
+    assert [*verified(folder).values()] == [("ok", "") if is_kept else ("", "")]
+
+
+def test_a_deleted_image_has_no_result_even_when_it_is_restored(folder, disk):
+    states(folder)
+    image_id = folder.get("list", "--quiet").strip()
+
+    folder.get("delete", image_id, "--yes")
+    folder.get("undelete", image_id)
+
+    assert verified(folder) == {"disk": ("", "")}
+
+
+def test_only_what_was_not_verified_since_is_read(folder, disk):
+    other = make_raw(disk.with_name("other.raw"))
+    states(folder)
+    folder.get("scan", "images")
+    other.unlink()
+
+    assert states(folder, "--stale", "1h")[1] == {"other": ("missing", "no such file or directory")}
+    assert states(folder, "--stale", "1h") == (0, {})
+    assert folder.run("verify", "--stale", "1h")[2] == "0 ok, 2 verified since\n"
+    assert folder.run("verify")[2] == "1 ok, 1 missing\n"
+
+
+def test_stale_images_are_known_in_the_local_database_only(folder, disk, start_server):
+    code, _, errors = folder.run("verify", "--stale", "7d", "--url", "http://127.0.0.1:1")
+
+    assert code == 2
+    assert "--stale needs the local database, which keeps the results; omit --url." in errors
+
+
+def test_a_file_that_needs_another_one_is_not_intact(folder, tmp_path):
+    make(tmp_path / "base.qcow2", "qcow2")
+    top = make(tmp_path / "top.qcow2", "qcow2", "backing_file=base.qcow2", "backing_fmt=qcow2")
+    create(folder, "top", top, checksum=hashlib.md5(top.read_bytes()).hexdigest())
+
+    code, found = states(folder)
+
+    assert (code, found["top"][0]) == (1, "incomplete")
+    assert found["top"][1].startswith("needs the backing file base.qcow2; flatten it with: qemu-img convert")
+
+
+def test_the_pages_and_the_metrics_tell_which_images_are_not_intact(folder, disk, start_server):
+    make_raw(disk.with_name("sound.raw"))
+    folder.get("scan", "images")
+    disk.unlink()
+    states(folder)
+    server = start_server(REGISTRY_SERVER_METRICS="anyone")
+    image_id = folder.get("list", "--name", "disk", "--quiet").strip()
+
+    paths = ("/ui/dashboard", "/ui/images", f"/ui/images/{image_id}", "/metrics")
+    pages = {path: httpx2.get(server.url + path, trust_env=False).text for path in paths}
+
+    badge = '<span class="status killed" title="no such file or directory">file missing</span>'
+    assert pages["/ui/images"].count(badge) == 2  # one for narrow screens
+    assert pages[f"/ui/images/{image_id}"].count(badge) == 1
+    assert "<dt>Verified</dt><dd><strong>missing</strong>" in pages[f"/ui/images/{image_id}"]
+    assert "1 image whose last verification failed" in pages["/ui/dashboard"]
+    assert "whose file is missing" not in pages["/ui/dashboard"]
+    assert 'registry_verified_images{state="missing"} 1.0' in pages["/metrics"]
+    assert 'registry_verified_images{state="ok"} 1.0' in pages["/metrics"]
+
+
+def test_a_killed_verification_leaves_the_results_that_it_had(folder, disk):
+    states(folder)
+
+    assert folder.run("verify", "nothing")[0] == 3
+    assert verified(folder) == {"disk": ("ok", "")}

@@ -14,6 +14,7 @@ BARS = 10
 COMMANDS = {
     "unplaced": "./registry list --status active --json | jq -r '.[] | select(.location == null) | .id'",
     "lost": "./registry verify",
+    "failed": "./registry list --long",
     "duplicates": "./registry list --json | jq -r '.[].checksum // empty' | sort | uniq -d",
 }
 

@@ -12,6 +12,7 @@ from listing import pages
 from members import Member
 from models import Image
 from security import SAFE_HEADERS
+from storage import verifications
 from ui import sessions
 from ui.rendering import api_url, flavor, page_url, render, see_other
 
@@ -68,6 +69,7 @@ def image_page(seen, status=200, refusal=None, entered=None):
     shown = redact_record(image)
     values = {
         "image": shown,
+        "verified": verifications.read([image["id"]]).get(image["id"]),
         "raw": orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode(),
         "members": members,
         "may_share": may_share and not image["deleted"],

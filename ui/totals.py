@@ -57,6 +57,7 @@ class Problems(NamedTuple):
     stuck: Problem
     unplaced: Problem
     lost: Problem  # the file of a location is missing
+    failed: Problem  # the last verification failed
     duplicates: Problem  # (checksum, count, a name)
 
 
@@ -103,18 +104,20 @@ def find_problems(context, looks_for_files=False):
     """Return the Problems that the caller may see; callers without a tenant have none."""
     scope = visibility_scope_of(context)
     if scope == "public":
-        return Problems(*[Problem(0, [], True)] * 4)
+        return Problems(*[Problem(0, [], True)] * len(Problems._fields))
     key = ("wrong", context.is_admin, context.tenant, looks_for_files)
     return read_cached(key, lambda: read_problems(scope, context, looks_for_files))[0]
 
 
 def read_problems(scope, context, looks_for_files):
     found = aggregates.find_candidates(scope, context, time_before(DAY), looks_for_files)
-    lost = [(image_id, name) for image_id, name, url in found.files if is_lost(url)]
+    known = {image_id for image_id, *_ in found.failed}
+    lost = [(image_id, name) for image_id, name, url in found.files if image_id not in known and is_lost(url)]
     return Problems(
         problem_of(found.stuck, len(found.stuck) < aggregates.STUCK_COUNTED),
         problem_of(found.unplaced, found.is_all),
         problem_of(lost, found.is_all and len(found.files) < aggregates.FILES),
+        problem_of(found.failed, len(found.failed) < aggregates.FAILED_COUNTED),
         problem_of(found.duplicates, len(found.duplicates) < aggregates.CHECKSUMS),
     )
 

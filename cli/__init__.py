@@ -9,6 +9,7 @@ from cli.doctor import examine
 from cli.export_images import export_images
 from cli.import_images import import_images
 from cli.list_images import list_images
+from cli.merge import merge_images
 from cli.purge import purge_images
 from cli.restore import restore_database
 from cli.scan import scan_images
@@ -26,6 +27,7 @@ COMMANDS = (
     update_image,
     delete_images,
     undelete_images,
+    merge_images,
     share_image,
     unshare_image,
     show_demo,

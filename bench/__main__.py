@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from bench import answers, catalogue, mixture, report, scans, storage, timing, watching, writes, wrk
+from bench import answers, catalogue, commands, mixture, report, scans, storage, timing, watching, writes, wrk
 from bench.kinds import SORT_KEYS, Kinds
 from bench.report import Figure
 from bench.servers import FLOOR, ROOT, Server, serve
@@ -93,6 +93,7 @@ class Run:
         yield self.walks(stage)
         yield self.memory(stage)
         yield self.starts(stage)
+        yield self.commands(stage)
         yield self.watching(stage)
         yield self.writes(stage)
         yield self.mixture(stage)
@@ -139,6 +140,10 @@ class Run:
             pairs.append((ours / floor, ours, floor))
         ratio, ours, floor = (median(column) for column in zip(*pairs, strict=True))
         yield Figure("start to first answer", f"{ratio:.2f} × ({ours:.2f} s, {floor:.2f} s)", "≤ 2 ×", ratio <= 2)
+
+    def commands(self, stage):
+        progress("starting commands")
+        yield from commands.measure(self.database(stage.size), self.options.rounds)
 
     def floor_variables(self):
         return {"BENCH_ANSWERS": str(self.folder / "answers.json")}

@@ -26,7 +26,7 @@ def merge_images(client, kept, others, dry_run):
 
     \b
     Example:
-      $ flask --app registry merge 0d5f2a1c 7be01f44
+      $ flask --app registry merge golden-base golden-copy
     """
     image = client.find(kept)
     found = {each["id"]: each for each in map(client.find, others)}

@@ -302,7 +302,7 @@ def write(before, after):
     store_properties(row, before.properties, after.properties)
     if before.locations != after.locations:
         store_locations(row["pk"], before.locations, after.locations)
-    search_index.store_words(row["pk"], words_of(row, after.properties))
+    search_index.store_words(row["pk"], words_of(row, after.properties, after.locations))
     return row
 
 

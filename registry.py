@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from functools import cached_property
 from itertools import accumulate
 
 import click
@@ -15,6 +14,7 @@ import auth
 import migrations
 import monitoring
 import ui
+from cli import CommandGroup
 from config import Settings, read_settings
 from errors import RegistryError, StartupError
 from listing import links, pages, parameters
@@ -44,6 +44,9 @@ MOST_PROPERTY_HEADERS = 64
 MOST_PROPERTY_HEADER_BYTES = 16 * 1024
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+# Flask's own commands, which need the whole application.
+FLASK_COMMANDS = ("run", "routes", "shell")
 
 v1 = Blueprint("v1", __name__)
 
@@ -173,19 +176,8 @@ class InvalidSettings:
         raise StartupError(str(self.error).removeprefix("registry: "))
 
 
-class Commands(AppGroup):
-    """Commands of ``flask --app registry``, imported on first use: workers need none (45 ms, 2 MB)."""
-
-    def __init__(self, name):
-        super().__init__(name)
-        del self.commands
-
-    @cached_property
-    def commands(self):
-        """Return {name: command}."""
-        from cli import COMMANDS
-
-        return {command.name: command for command in COMMANDS}
+class Commands(CommandGroup, AppGroup):
+    """Commands of ``flask --app registry``."""
 
 
 def create_app(settings: Settings | None = None, read: Callable[[], Settings] = read_settings) -> Application:
@@ -198,7 +190,7 @@ def create_app(settings: Settings | None = None, read: Callable[[], Settings] = 
     try:
         settings = settings or read()
     except StartupError as error:
-        if not is_command_lookup():
+        if not is_for_command():
             raise
         return create_command_app(InvalidSettings(error))
     return create_full_app(settings)
@@ -226,10 +218,13 @@ def create_full_app(settings):
     return app
 
 
-def is_command_lookup():
-    """Return whether Flask's command line is looking up a command, before running it."""
+def is_for_command():
+    """Return whether a command of the registry is looked up or run.
+
+    False for those of Flask, which need the routes.
+    """
     command = click.get_current_context(silent=True)
-    return command is not None and command.parent is None
+    return command is not None and command.info_name not in FLASK_COMMANDS
 
 
 def create_command_app(settings):

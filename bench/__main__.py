@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from bench import answers, catalogue, mixture, report, scans, storage, timing, watching, writes, wrk
+from bench import answers, catalogue, commands, mixture, report, scans, storage, timing, watching, writes, wrk
 from bench.kinds import SORT_KEYS, Kinds
 from bench.report import Figure
 from bench.servers import FLOOR, ROOT, Server, serve
@@ -29,6 +29,8 @@ def parse_options(arguments):
     parser.add_argument("--write", action="store_true", help="also write docs/performance.md and .svg")
     parser.add_argument("--only", default="", metavar="REGEX", help="only kinds whose name matches")
     parser.add_argument("--kinds-only", action="store_true", help="no writes, walks, starts, sizes")
+    moment = "images of one moment with few names, as a bulk import makes them"
+    parser.add_argument("--one-moment", action="store_true", help=moment)
     parser.add_argument("--folder", type=Path, help="keep catalogues and databases there, and use them again")
     parser.add_argument("--sizes", type=lambda text: [int(part) for part in text.split(",")], help="1000,10000")
     parser.add_argument("--rounds", type=int, help="how often each is timed")
@@ -68,6 +70,7 @@ class Run:
     def __init__(self, options, folder, stack):
         self.options, self.folder, self.stack = options, folder, stack
         self.kept = options.folder or folder
+        self.label = "one-moment-" if options.one_moment else ""
         self.imports = {}
 
     def report(self) -> report.Report:
@@ -90,6 +93,7 @@ class Run:
         yield self.walks(stage)
         yield self.memory(stage)
         yield self.starts(stage)
+        yield self.commands(stage)
         yield self.watching(stage)
         yield self.writes(stage)
         yield self.mixture(stage)
@@ -98,10 +102,10 @@ class Run:
 
     def open_stage(self, size):
         """Create missing databases, and start their servers."""
-        ndjson, database = self.kept / f"catalogue-{size}.ndjson", self.database(size)
+        ndjson, database = self.kept / f"catalogue-{self.label}{size}.ndjson", self.database(size)
         if not ndjson.exists():
             progress(f"drawing {size:,} images")
-            catalogue.write(ndjson, size)
+            catalogue.write(ndjson, size, at_once=self.options.one_moment)
         if not database.exists():
             progress(f"importing {size:,} images")
             partial = database.with_suffix(".partial")
@@ -111,7 +115,7 @@ class Run:
         return timing.Stage(size, catalogue.Catalogue(ndjson), servers)
 
     def database(self, size):
-        return self.kept / f"registry-{size}.db"
+        return self.kept / f"registry-{self.label}{size}.db"
 
     def walks(self, stage):
         limit = min(max(stage.size // 100, 10), 1000)
@@ -136,6 +140,10 @@ class Run:
             pairs.append((ours / floor, ours, floor))
         ratio, ours, floor = (median(column) for column in zip(*pairs, strict=True))
         yield Figure("start to first answer", f"{ratio:.2f} × ({ours:.2f} s, {floor:.2f} s)", "≤ 2 ×", ratio <= 2)
+
+    def commands(self, stage):
+        progress("starting commands")
+        yield from commands.measure(self.database(stage.size), self.options.rounds)
 
     def floor_variables(self):
         return {"BENCH_ANSWERS": str(self.folder / "answers.json")}

@@ -142,6 +142,7 @@ def is_asked_for(entry, query):
 
 def is_found(entry, text):
     """Return whether an entry matches a search; a catalogue's texts are ASCII."""
+    # Files of a catalogue are named by the image's id, which no search finds as a name.
     words = words_in(" ".join([entry.name or "", *entry.properties.values()]))
     is_id = re.fullmatch("[0-9a-f-]{4,36}", text) is not None and entry.id.startswith(text)
     return is_id or all(any(word.startswith(asked) for word in words) for asked in words_in(text))

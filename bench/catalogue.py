@@ -24,6 +24,7 @@ FORMATS |= {("vhd", "bare"): 30, ("vdi", "bare"): 20, ("ami", "ami"): 10, ("aki"
 COMMON_SIZES = [(2 << n) * 1024**2 for n in range(8)]
 DISTROS = ["ubuntu", "fedora", "alpine", "centos", "opensuse", "cirros", "windows", "freebsd"]
 RARE, COMMON, OTHER = ("hw_tpm", "2.0"), ("os_distro", "debian"), ("architecture", "aarch64")
+NEARLY_ALL = ("architecture", "x86_64")
 
 
 class Entry(NamedTuple):
@@ -97,7 +98,7 @@ def imported(count: int):
         image |= {"deleted_at": image["updated_at"] if image["deleted"] else None}
         image |= {"name": f"imported {number % FEW_NAMES}", "size": COMMON_SIZES[number // 3 % 4]}
         is_debian = image["properties"]["os_distro"] == COMMON[1]
-        image["properties"]["architecture"] = "x86_64" if is_debian or number % 20 else OTHER[1]
+        image["properties"]["architecture"] = NEARLY_ALL[1] if is_debian or number % 20 else OTHER[1]
         yield image
 
 
@@ -173,7 +174,7 @@ def draw_times(chance, number, count, is_deleted):
 def draw_properties(chance, number, marks):
     """Return four properties with values of a third, a fifth, and 50 of the images."""
     return {
-        "architecture": OTHER[1] if chance.random() < 0.2 else "x86_64",
+        "architecture": OTHER[1] if chance.random() < 0.2 else NEARLY_ALL[1],
         "build": str(number),
         "hw_tpm": RARE[1] if "rare" in marks else chance.choice(("1.2", "none")),
         "os_distro": COMMON[1] if number % 3 == 0 else chance.choice(DISTROS),

@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from bench.answers import words_in
 from bench.kinds import SORT_KEYS
 
 SAMPLED, OFTEN, SELDOM = 3000, 8, 40
@@ -80,7 +81,10 @@ class Source:
             members = dict(connection.execute(grouped.format("member", "member")))
             self.columns["owner"] = values_of(owners)
             self.tenants = {"owner": values_of(owners), "member": values_of(members or owners)}
-            self.properties = {name: values_of(texts) for name, texts in properties_of(connection).items()}
+            properties = properties_of(connection)
+            self.properties = {name: values_of(texts) for name, texts in properties.items()}
+            texts = [row[0] or "" for row in rows] + [text for texts in properties.values() for text in texts]
+            self.words = values_of(counted(words_in(" ".join(texts))))
 
 
 def properties_of(connection):
@@ -133,7 +137,10 @@ class Draws:
         return question.altered({"marker": marker, "position": None})
 
     def with_filter(self, question):
-        name = self.chance.choice((*COLUMNS, "property", "property", "changes-since", "protected", "state", "size_max"))
+        others = ("property", "property", "changes-since", "protected", "state", "size_max", "q")
+        name = self.chance.choice((*COLUMNS, *others))
+        if name == "q":
+            return question.altered({name: " ".join(self.word() for _ in range(self.chance.randint(1, 3)))})
         if name == "property":
             name = self.chance.choice(list(self.source.properties) or ["none"])
             values = self.source.properties.get(name, Values(["none"], ["none"], ["none"]))
@@ -149,6 +156,11 @@ class Draws:
         if name == "protected":
             return question.altered({name: self.chance.choice(("true", "false"))})
         return question.altered({name: self.text(self.source.columns[name])})
+
+    def word(self):
+        """Return a word of a name or property, or its beginning."""
+        word = self.text(self.source.words)
+        return word[: self.chance.randint(1, len(word))] if self.chance.random() < 0.5 else word
 
     def value(self, values):
         return self.chance.choice(self.chance.choice(values))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from bench import answers
 from bench.answers import Ask
-from bench.catalogue import COMMON, FEW, GUEST, MANY, OTHER, POPULAR_NAME, RARE, SEED, STATUSES
+from bench.catalogue import COMMON, FEW, GUEST, MANY, NEARLY_ALL, OTHER, POPULAR_NAME, RARE, SEED, STATUSES
 from bench.catalogue import FORMATS as FORMAT_PAIRS
 
 SORT_KEYS = ("id", "name", "status", "disk_format", "container_format", "size", "created_at", "updated_at")
@@ -99,6 +99,7 @@ class Kinds:
         rare, common, other = ({f"property-{name}": value} for name, value in (RARE, COMMON, OTHER))
         yield Kind("property of 50 images", self.several(rare))
         yield Kind("property of a third", self.several(common))
+        yield Kind("property of nearly all", self.several({f"property-{NEARLY_ALL[0]}": NEARLY_ALL[1]}))
         yield Kind("two properties", self.several(common | other))
         for sort_key in ("size", "name"):
             query = common | {"sort_key": sort_key}

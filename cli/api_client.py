@@ -1,5 +1,6 @@
 """Registry API client: one method per API call, failures with exit codes."""
 
+import os
 import re
 from contextlib import suppress
 from itertools import islice
@@ -12,7 +13,10 @@ import schemas
 from cli.param_types import cleaned
 from cli.response_checks import is_list_of_changes, is_list_of_members, is_list_of_records, is_record
 from cli.runtime import EXIT_CODES, FAILED, NO_ACCESS, NOT_FOUND, UNREACHABLE, USAGE, Failure
+from formatting import path_of_url
+from listing.search import MOST_WORDS
 from security import PURGE_HEADER
+from storage.documents import words_in
 
 ERROR_NUMBER = re.compile(r"\[Errno -?[0-9]+\] |\[SSL: \w+\] | \(_ssl\.c:[0-9]+\)")
 NO_SUCH_PATH = "Nothing is at this path."
@@ -75,12 +79,14 @@ class Client:
             yield from self.images(**STATES[state], **query)
 
     def find(self, text, *, deleted=False):
-        """Return the image with this id, this name, or this unique id prefix.
+        """Return the image with this id, name, unique id prefix, or path of its file.
 
         ``deleted`` searches deleted images instead.
 
         Raises: Failure; it lists the candidates if several images match.
         """
+        if "/" in text and not deleted and (found := self.of_file(text)):
+            return require_one(text, found)
         if (image_id := schemas.canonical_uuid(text)) and (image := self.show_or_none(image_id)):
             return image
         states = (DELETED,) if deleted else (LIVE, KILLED)
@@ -88,18 +94,23 @@ class Client:
         prefix = None if found else id_prefix(text)
         if prefix and len(prefix) >= MIN_PREFIX_DIGITS:
             found = self.having_prefix(prefix, states)
-        if len(found) == 1:
-            return found[0]
-        kind = "deleted image" if deleted else "image"
         if not found:
+            kind = "deleted image" if deleted else "image"
             is_short = prefix and len(prefix) < MIN_PREFIX_DIGITS
             rest = f"an id prefix needs at least {MIN_PREFIX_DIGITS} digits" if is_short else "no id starts with it"
             raise Failure(f"No {kind} is named “{cleaned(text)}”, and {rest}.", NOT_FOUND)
-        lines = [f"  {image['id']}  {cleaned(image['name'] or '')}" for image in found[:MAX_CANDIDATES]]
-        more = ["  … and more"] if len(found) > MAX_CANDIDATES else []
-        raise Failure(
-            "\n".join([f"“{cleaned(text)}” matches several images; give one of these ids:", *lines, *more]), NOT_FOUND
-        )
+        return require_one(text, found)
+
+    def of_file(self, path):
+        """Return the images with a location that is this file, by its real path too."""
+        paths = {os.path.abspath(path), os.path.realpath(path)}
+        names = {" ".join(words_in(os.path.basename(each))[:MOST_WORDS]) for each in paths}
+        found = {}
+        for name in names - {""}:
+            for image in self.every_image(LIVE, KILLED, search=name):
+                if paths & {path_of_url(entry["url"]) for entry in image["location_data"]}:
+                    found[image["id"]] = image
+        return sorted(found.values(), key=lambda image: image["created_at"])
 
     def having_prefix(self, prefix, states):
         """Return the images whose id starts with ``prefix``.
@@ -243,6 +254,17 @@ def parsed(content):
         return orjson.loads(content)
     except ValueError:
         return None
+
+
+def require_one(text, found):
+    """Return the only image found. Raises Failure, which lists several."""
+    if len(found) == 1:
+        return found[0]
+    lines = [f"  {image['id']}  {cleaned(image['name'] or '')}" for image in found[:MAX_CANDIDATES]]
+    more = ["  … and more"] if len(found) > MAX_CANDIDATES else []
+    raise Failure(
+        "\n".join([f"“{cleaned(text)}” matches several images; give one of these ids:", *lines, *more]), NOT_FOUND
+    )
 
 
 def id_prefix(text):

@@ -73,14 +73,15 @@ def fields(statuses):
 @click.argument("name_given", metavar="[NAME]", required=False)
 @fields(schemas.CREATE_STATUSES)
 @click.option("--id", "image_id", metavar="UUID", help="Id of the image; default: random.")
+@click.option("--new", "is_new", is_flag=True, help="Create another record of a file that is registered already.")
 @output_options
 @with_client
-def create_image(client, name_given, image_id, file, as_json, quiet, **options):
+def create_image(client, name_given, image_id, is_new, file, as_json, quiet, **options):
     """Register an image named NAME; by default active, bare and private.
 
     With --file, format (detected from content), sizes, checksums and, in the local database, the location are taken
-    from that file; the file is not moved. Files that scan refuses are refused. Without --file, give --disk-format.
-    In a pipe this prints the id.
+    from that file; the file is not moved. Files that scan refuses are refused. If the file is registered already, its
+    record is updated, unless --new is given. Without --file, give --disk-format. In a pipe this prints the id.
 
     \b
     Example:
@@ -90,6 +91,10 @@ def create_image(client, name_given, image_id, file, as_json, quiet, **options):
     how = how_of(as_json, quiet)
     if name_given is not None and options["name"] not in (None, name_given):
         raise click.UsageError(f"NAME ({name_given!r}) and --name ({options['name']!r}) differ; give one.")
+    known = client.of_file(file) if file and client.is_local and not is_new else []
+    if known:
+        update_known(client, file, known[0], image_id, options | {"name": name_given or options["name"]}, how)
+        return
     values = {"status": "active", "container_format": paired(options["disk_format"]), "name": name_given}
     if file:
         values |= facts_of(file, client, options["disk_format"]) | {"name": name_given or os.path.basename(file)}
@@ -98,6 +103,19 @@ def create_image(client, name_given, image_id, file, as_json, quiet, **options):
         record = client.create(values)
     warn_of_owner(record, values)
     print_change(record, "Created", how)
+
+
+def update_known(client, file, image, image_id, options, how):
+    """Update the record of a registered file with its facts and the given options."""
+    told = f"{cleaned(file)} is registered already as image {image['id']}"
+    if image_id not in (None, image["id"]):
+        raise Failure(f"{told}; omit --id to update that record, or add --new to create another.")
+    values = merged(facts_of(file, client, options["disk_format"], image["disk_format"]), given_values(options))
+    with errors_as_options(values):
+        record = client.update(image["id"], values)
+    click.echo(f"{told}, which was updated; --new creates another record.", err=True)
+    warn_of_owner(record, values)
+    print_change(record, "Updated", how)
 
 
 def paired(disk_format):

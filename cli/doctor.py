@@ -34,6 +34,10 @@ LARGE_LOG = 64 * 1024 * 1024
 LITTLE_ROOM = 256 * 1024 * 1024
 COUNT = "SELECT CASE WHEN deleted THEN 'deleted' ELSE status END, count(*) FROM image GROUP BY 1 ORDER BY 1"
 STUCK = "SELECT count(*) FROM image WHERE NOT deleted AND status IN ('queued', 'saving') AND updated_at < ?"
+# Files with several records, each with the ids from the oldest to the newest.
+DOUBLED = """SELECT url, group_concat(id, ' ') FROM (SELECT DISTINCT url, id, created_at FROM location
+    JOIN image ON pk = image_id WHERE NOT deleted AND url LIKE 'file:%' ORDER BY created_at, id)
+    GROUP BY url HAVING count(*) > 1"""
 REQUESTS = (
     ("a page of the list", {"limit": 100}),
     ("the same, by name", {"limit": 100, "sort_key": "name", "sort_dir": "asc"}),
@@ -58,7 +62,7 @@ def examine():
     path = examine_options(problems)
     is_healthy = path is not None and examine_file(path, problems)
     if is_healthy:
-        section("images", examine_images(path))
+        section("images", examine_images(path, problems))
     if is_healthy and is_writable(path):
         section("speed", examine_speed(path, problems))
     if not problems:
@@ -226,13 +230,17 @@ def remedy(path, faults):
     )
 
 
-def examine_images(path):
-    """Return the number of images of each status, and of those stuck in one."""
+def examine_images(path, problems):
+    """Return the number of images of each status, and of those with a problem."""
     with closing(sqlite.connect(path)) as connection:
         counts = connection.execute(COUNT).fetchall()
         ((stuck,),) = connection.execute(STUCK, (timestamps.time_before(DAY),)).fetchall()
+        doubled = connection.execute(DOUBLED).fetchall()
+    for url, ids in doubled[:MOST_FAULTS]:
+        problems.append(f"{url} has several records: make one of them with: ./registry merge {ids}")
     pairs = [(status, f"{count:,}") for status, count in counts] or [("none", "")]
-    return pairs + ([("stuck", f"{stuck:,} queued or saving for more than a day")] if stuck else [])
+    pairs += [("stuck", f"{stuck:,} queued or saving for more than a day")] if stuck else []
+    return pairs + ([("doubled", f"{format_count(len(doubled), 'file')} with several records")] if doubled else [])
 
 
 def examine_speed(path, problems):

@@ -130,6 +130,7 @@ class Importer:
             self.resolve(number, values)
 
     def write(self, values):
+        self.now = timestamps.time_after(self.now)  # each image has a microsecond of its own, for the order of lists
         row = models.write(None, models.new_record(values, self.now))
         Member.store(row["pk"], values.get("members", {}))
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 from flask.cli import FlaskGroup, run_command
 
+from cli import CommandGroup
 from cli.runtime import LAUNCHER, WITH_FLASK, told_output
 from config import VERSION, given_texts, read_settings
-from registry import create_app
 
 ROOT = Path(__file__).parent.parent
 HELP = f"""Manage the records of an image registry.
@@ -20,7 +20,7 @@ Example:
 """
 
 
-class Launcher(FlaskGroup):
+class Launcher(CommandGroup, FlaskGroup):
     """Command group of ``./registry``: the registry's commands, and Flask's ``run``."""
 
     def make_context(self, *arguments, **options):
@@ -56,7 +56,7 @@ def launch():
     group = Launcher(
         name=LAUNCHER,
         add_default_commands=False,
-        create_app=lambda: create_app(read=lambda: launcher_settings(os.environ)),
+        create_app=create_launched_app,
         # A .env file in the current folder belongs to another project.
         load_dotenv=False,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -67,6 +67,13 @@ def launch():
     version = click.version_option(VERSION, prog_name=LAUNCHER, message="%(prog)s %(version)s")
     group.params = [version(click.Command(LAUNCHER)).params[0]]  # replaces Flask's --version
     group.main(prog_name=LAUNCHER)
+
+
+def create_launched_app():
+    """Return the application, which commands import when they need it."""
+    from registry import create_app
+
+    return create_app(read=lambda: launcher_settings(os.environ))
 
 
 def launcher_settings(environment):

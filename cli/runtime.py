@@ -8,9 +8,7 @@ from contextlib import contextmanager
 import click
 from flask.cli import with_appcontext
 
-import migrations
 from errors import RegistryError, StartupError
-from storage import engine
 
 FAILED, USAGE, NOT_FOUND, NO_ACCESS, UNREACHABLE = 1, 2, 3, 4, 5
 EXIT_CODES = {400: USAGE, 401: NO_ACCESS, 403: NO_ACCESS, 404: NOT_FOUND, 503: UNREACHABLE, 507: UNREACHABLE}
@@ -99,6 +97,8 @@ def prepare(settings, *, may_create=False, is_brief=False):
 
     Raises: Failure, StartupError.
     """
+    import migrations  # with the database engine: the help and the version need neither
+
     if not may_create:
         require_database(settings)
         require_writable(settings)
@@ -107,6 +107,8 @@ def prepare(settings, *, may_create=False, is_brief=False):
 
 def require_writable(settings):
     """Raise Failure if the database is read-only."""
+    from storage import engine
+
     if not engine.is_writable(settings):
         problem = f"Cannot write to {engine.shown_name(settings)} or its folder, which reading the database needs"
         raise Failure(f"{problem}. Use its server (--url), or copy it: {program()} backup FILE", UNREACHABLE)
@@ -117,6 +119,8 @@ def require_database(settings):
 
     A mistyped name must not become an empty registry.
     """
+    from storage import engine
+
     if not engine.exists(settings):
         create = f"Create one with make run, {program()} create or {program()} scan"
         other = "or name another in REGISTRY_DATABASE_CONNECTION"

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import orjson
 
-from storage.documents import DELETED, KILLED, NORMAL, PRIVATE
+from storage.documents import DELETED, FILE_MARK, KILLED, NORMAL, PRIVATE
 from storage.fields import FIELDS
 
 BOUNDS = ("size_min", "size_max", "changes_since")
@@ -23,6 +23,7 @@ class Filter(NamedTuple):
     name: str  # a column, one of BOUNDS, property, properties, search, or a visibility scope
     number: int = 0  # of a property filter its place, of a search its number of words
     has_id: bool = False  # a search that may also be the prefix of an id
+    has_files: bool = False  # a search in the names of files too
 
 
 class Branch(NamedTuple):
@@ -66,7 +67,7 @@ def filters_of(query):
     if count > SINGLE_PROPERTIES:
         filters.append(Filter("properties"))
     if query.search:
-        filters.append(Filter("search", len(query.search.words), bool(query.search.id_prefix)))
+        filters.append(Filter("search", len(query.search.words), bool(query.search.id_prefix), query.search.has_files))
     return tuple(filters)
 
 
@@ -81,6 +82,7 @@ def filter_parameters(query):
     if query.search:
         parameters |= {"q_match": query.search.match, "q_id": query.search.id_prefix}
         parameters |= {f"q{number}": f" {word}" for number, word in enumerate(query.search.words)}
+        parameters |= {f"qf{number}": f" {FILE_MARK}{word}" for number, word in enumerate(query.search.words)}
     return parameters | ({"others": orjson.dumps(others).decode()} if others else {})
 
 

@@ -135,7 +135,7 @@ class Dialect:
 
     def conditions(self, filter_, driving_index=None):
         """Return the conditions of a filter or visibility scope that the index leaves."""
-        name, number, _ = filter_
+        name, number = filter_.name, filter_.number
         if name == "member":
             return self.member_conditions(driving_index)
         if name == "all" or self.is_served(filter_, driving_index):

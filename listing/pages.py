@@ -9,6 +9,7 @@ from errors import Invalid, NotFound
 from listing.backend import choose_driving_indexes, dialect
 from listing.branches import POSITION, branches_of, filter_parameters, filters_of, ranges_after
 from listing.dialect import unrendered_columns
+from listing.parameters import sees_all_locations
 from models import etag, visible_to
 from storage.documents import NO_LOCATIONS, fits, image_digest
 from storage.engine import damaged, fetch_row
@@ -50,24 +51,16 @@ def show(image_id, context):
     return Shown(document, location_document, owner, revision, nonce)
 
 
-def sees_all_locations(context, api):
-    """Return whether the caller sees the locations of images of all owners.
-
-    Locations can contain credentials, so only owners and admins see them by default (``[api] expose_locations``).
-    """
-    return context.is_admin or api.expose_locations == "all"
-
-
 def rendered(shown, context, api):
     """Return (ETag, JSON in bytes) of a Shown; redact locations if necessary."""
-    is_whole = sees_all_locations(context, api) or context.is_owner_of(shown.owner)
+    is_whole = sees_all_locations(context.is_admin, api) or context.is_owner_of(shown.owner)
     locations = shown.location_document if is_whole else REDACTED_LOCATIONS
     return etag(shown.revision, shown.nonce, is_whole), shown.document + locations
 
 
 def content_for(context, api):
     """Return the ``content`` of ``list_page`` that redacts as ``rendered`` does."""
-    return "all" if sees_all_locations(context, api) else "none" if context.tenant is None else "own"
+    return "all" if sees_all_locations(context.is_admin, api) else "none" if context.tenant is None else "own"
 
 
 def list_page(query, context, content):

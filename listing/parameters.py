@@ -143,7 +143,17 @@ def parse_list_query(query_string, is_admin, api):
             refused[name] = error.messages
     if refused:
         raise Invalid(refused)
+    if values.get("q") and sees_all_locations(is_admin, api):
+        values["q"] = values["q"]._replace(has_files=True)
     return make_list_query(values, properties, api)
+
+
+def sees_all_locations(is_admin, api):
+    """Return whether a caller sees the locations of images of all owners.
+
+    Locations can contain credentials, so only owners and admins see them by default (``[api] expose_locations``).
+    """
+    return is_admin or api.expose_locations == "all"
 
 
 def make_list_query(values, properties, api):

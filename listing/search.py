@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from storage.documents import words_in
+from storage.documents import FILE_MARK, words_in
 
 ID_PREFIX = re.compile(r"[0-9a-f]{4,32}|(?=.*-)[0-9a-f-]{4,36}")
 ID_PARTS = ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))
@@ -11,15 +11,21 @@ MOST_WORDS = 16
 
 
 class Search(NamedTuple):
-    """Search for images with all ``words`` (as prefixes), or with an id that starts with ``id_prefix``."""
+    """Search for images with all ``words`` (as prefixes), or with an id that starts with ``id_prefix``.
+
+    ``has_files`` if the names of files are searched, for callers who see the locations of all images.
+    """
 
     words: tuple[str, ...]
     id_prefix: str | None
+    has_files: bool = False
 
     @property
     def match(self):
         """Return the words as an FTS5 query, quoted because AND, OR and NOT are operators."""
-        return " ".join(f'"{word}" *' for word in self.words)
+        if not self.has_files:
+            return " ".join(f'"{word}" *' for word in self.words)
+        return " AND ".join(f'("{word}" * OR "{FILE_MARK}{word}" *)' for word in self.words)
 
 
 def parse_search(text):

@@ -158,4 +158,6 @@ class SQLiteDialect(Dialect):
 
 def words_condition(search):
     """Return the condition that an image's text has all words of a search."""
-    return " AND ".join(f"instr(text, :q{number})" for number in range(search.number))
+    if not search.has_files:
+        return " AND ".join(f"instr(text, :q{number})" for number in range(search.number))
+    return " AND ".join(f"(instr(text, :q{number}) OR instr(text, :qf{number}))" for number in range(search.number))

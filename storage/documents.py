@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from urllib.parse import unquote
 from zlib import crc32
 
 import orjson
@@ -16,6 +17,9 @@ PRIVATE = 1
 WORD = re.compile(r"[^\W_]+")
 # Searches cover the first characters of an image's name and property values together.
 SEARCHED_CHARACTERS = 4096
+# Words of file names begin with a character that no word of a search has, because not everybody sees locations.
+FILE_MARK = "§"
+LONGEST_FILE_NAME = 255
 # The index of properties has the first characters of their values.
 INDEXED_CHARACTERS = 64
 NO_LOCATIONS = ',"location":null,"location_data":[]}'
@@ -71,10 +75,24 @@ def words_in(text):
     return WORD.findall(text.lower())
 
 
-def words_of(row, properties):
-    """Return each word of an image's name and properties once, after a space."""
+def words_of(row, properties, locations):
+    """Return the words of an image's name, properties and files, after a space each."""
     text = " ".join([row["name"] or "", *(value for value in properties.values() if value)])
-    return "".join(f" {word}" for word in dict.fromkeys(words_in(text[:SEARCHED_CHARACTERS])))
+    words = words_in(text[:SEARCHED_CHARACTERS])
+    for url, *_ in locations:
+        if (name := file_name_of(url)) != row["id"]:  # Glance's stores name files by the id
+            words += [FILE_MARK + word for word in words_in(name)]
+    return "".join(f" {word}" for word in dict.fromkeys(words))
+
+
+def file_name_of(url):
+    """Return the last part of a location's path, "" if it has none.
+
+    A part with "@" may be credentials with a slash in them.
+    """
+    path = url.partition("://")[2].partition("?")[0].partition("#")[0].partition("/")[2]
+    part = path.rstrip("/").rpartition("/")[2]
+    return "" if "@" in part else unquote(part[: 3 * LONGEST_FILE_NAME])[:LONGEST_FILE_NAME]
 
 
 def fits(digest, make, *arguments):

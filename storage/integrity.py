@@ -95,7 +95,7 @@ def record_faults(connection, show=lambda done: None):
         row = dict(zip(names, values, strict=True))
         properties, locations, members, words, changes = (following.of(row["pk"]) for following in followers)
         faults = image_faults(row, properties, locations)
-        yield from faults or words_faults(row, properties, words)
+        yield from faults or words_faults(row, properties, locations, words)
         yield from member_faults(row, members)
         yield from change_faults(row, changes)
         show(done)
@@ -193,13 +193,13 @@ def parse_document(name, text):
     return dict(orjson.loads(objects[name]))
 
 
-def words_faults(row, properties, words):
-    """Yield a fault if the words differ from the name and properties.
+def words_faults(row, properties, locations, words):
+    """Yield a fault if the words differ from the name, properties and file names.
 
     For an image without other faults.
     """
-    if words != [(words_of(row, {name: value for name, value, *_ in properties}),)]:
-        text = f"image {row['id']}: the words that searches find it by are not its name's and properties'"
+    if words != [(words_of(row, {name: value for name, value, *_ in properties}, locations),)]:
+        text = f"image {row['id']}: the words that searches find it by are not those of its name, properties and files"
         yield Fault(text, row["pk"], "documents")
 
 

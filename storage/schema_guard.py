@@ -5,7 +5,7 @@ import sqlite3
 from storage.timing import TimedConnection
 
 # The newest migration: the schema version that this code reads and writes.
-SCHEMA = "0009_verifications"
+SCHEMA = "0010_file_names"
 FIRST_OF_A_STATEMENT = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE)
 
 

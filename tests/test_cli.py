@@ -14,7 +14,10 @@ from conftest import FLASK, IMAGE, ROOT, clean_environment, environment
 from test_documents import assert_documents_are_true
 
 import models
-from cli import COMMANDS
+from cli import COMMANDS as NAMES
+from cli import load_command
+
+COMMANDS = [load_command(name) for name in NAMES]
 
 ID = "0f3c9d1e-5b7a-4f0e-8c2d-6a1b9e8f7a6{}"
 TIME = "2020-01-0{}T00:00:00.000000"

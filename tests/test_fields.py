@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT, clean_environment, environment
 from support.product import WINGS
 
-NAME = "0010_is_golden"
+NAME = "0011_is_golden"
 
 
 @pytest.fixture

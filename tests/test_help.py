@@ -15,8 +15,11 @@ from support.mirrors import UBUNTU, publish, ubuntu_product
 from support.terminals import Folder
 from test_docs import qcow2
 
-from cli import COMMANDS
+from cli import COMMANDS as NAMES
+from cli import load_command
 from registry import create_app
+
+COMMANDS = [load_command(name) for name in NAMES]
 
 EXAMPLE = re.compile(r"^ *\$ (.+)$", re.MULTILINE)
 SPELLINGS = {"registry": "registry", "flask": "flask --app registry"}
@@ -26,6 +29,10 @@ BEFORE = {
     "restore": ["backup backup.db"],
     "import": ["export images.ndjson.zst"],
     "unshare": ["share golden-base acme"],
+    "merge": [
+        f"update golden-base --checksum {'0' * 32}",
+        f"create golden-copy --disk-format qcow2 --checksum {'0' * 32}",
+    ],
 }
 
 
@@ -97,9 +104,9 @@ def in_bash(folder, line):
 
 
 def test_flask_itself_knows_the_commands_as_the_examples_write_them(registry_folder):
-    found = create_app().cli.commands
+    group = create_app().cli
 
-    assert {command.name for command in COMMANDS} <= set(found)
+    assert {*NAMES} <= {*group.list_commands(None)}
     assert (registry_folder.launcher).stat().st_mode & 0o111
 
 
@@ -122,3 +129,21 @@ def test_the_readme_names_every_command():
     readme = (ROOT / "README.md").read_text()
 
     assert [words for words in ALL if f"`{words}" not in readme] == []
+
+
+def test_the_list_of_commands_has_the_summaries_of_their_functions():
+    summaries = {name: summary for name, (_, _, summary) in NAMES.items()}
+
+    assert summaries == {command.name: " ".join(command.help.split("\n\n")[0].split()) for command in COMMANDS}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
+def test_help_and_version_import_no_database_and_no_command(arguments):
+    code = "import sys; from cli.launcher import launch; launch()"
+    command = [sys.executable, "-X", "importtime", "-c", code, *arguments]
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "flask.cli" in imported
+    assert not imported & {"peewee", "marshmallow", "registry", "cli.scan", "cli.list_images"}

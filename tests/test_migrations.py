@@ -111,7 +111,7 @@ def insert_derived(connection):
     if "beginning" in [name for _, name, *_ in connection.execute("PRAGMA table_info(property)")]:
         connection.execute("UPDATE property SET beginning = value, image_uuid = ?", [FIRST_RECORD["id"]])
     if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'words'").fetchone():
-        words = words_of(FIRST_ROWS["image"], FIRST_RECORD["properties"])
+        words = words_of(FIRST_ROWS["image"], FIRST_RECORD["properties"], locations)
         connection.execute("INSERT INTO words (image_id, text) VALUES (?, ?)", [FIRST_ROWS["image"]["pk"], words])
 
 

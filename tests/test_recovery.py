@@ -311,10 +311,10 @@ def test_rows_that_are_not_trusted_give_no_words(run, catalogue, database_path):
     alter(database_path, "UPDATE image SET name = 'other' WHERE name = 'full'")
 
     assert run("check", "--rebuild")[0] == 1
-    assert rows_of(database_path, "SELECT text FROM words WHERE image_id = 2") == [(" full linux",)]
+    assert rows_of(database_path, "SELECT text FROM words WHERE image_id = 2") == [(" full linux §1",)]
 
     assert run("check", "--rebuild", "--trust-rows")[0] == 0
-    assert rows_of(database_path, "SELECT text FROM words WHERE image_id = 2") == [(" other linux",)]
+    assert rows_of(database_path, "SELECT text FROM words WHERE image_id = 2") == [(" other linux §1",)]
 
 
 def index_all(path):
@@ -528,6 +528,10 @@ def test_the_words_of_all_images_are_those_of_the_rule_once_they_are_migrated(tm
             connection.execute("UPDATE image SET name = ? WHERE pk = ?", (text, pk))
             for name, value in (("z", "LAST"), ("a", text), ("é", "İ"), ("n", None), ("e", "")):
                 connection.execute("INSERT INTO property VALUES (?, ?, ?, '')", (pk, name, value))
+            for position, url in enumerate(
+                ("file:///srv/Café%20x.img", f"file:///s/0000000{number}-0000-4000-8000-000000000000")
+            ):
+                connection.execute("INSERT INTO location VALUES (?, ?, ?, '{}', 'active')", (pk, position, url))
 
     database = migrations.SqliteDatabase(str(path), pragmas={"journal_mode": "wal"})
     with database.atomic("IMMEDIATE"):
@@ -535,13 +539,14 @@ def test_the_words_of_all_images_are_those_of_the_rule_once_they_are_migrated(tm
     database.close()
 
     with closing(sqlite3.connect(path)) as connection:
-        for pk, name, stored in connection.execute(
-            "SELECT pk, name, text FROM image LEFT JOIN words ON image_id = pk"
+        for pk, image_id, name, stored in connection.execute(
+            "SELECT pk, id, name, text FROM image LEFT JOIN words ON image_id = pk"
         ).fetchall():
             properties = dict(
                 connection.execute("SELECT name, value FROM property WHERE image_id = ? ORDER BY name", (pk,))
             )
-            assert stored == words_of({"name": name}, properties)
+            urls = connection.execute("SELECT url FROM location WHERE image_id = ? ORDER BY position", (pk,)).fetchall()
+            assert stored == words_of({"id": image_id, "name": name}, properties, urls)
         assert list(integrity.index_faults(connection)) == []
 
 

@@ -369,3 +369,70 @@ def test_a_create_that_is_refused_leaves_no_words(client, make_client, make_imag
     assert response.status_code == 409
     assert client.get("/images?is_public=none&q=refused").json["images"] == []
     assert engine.execute("SELECT count(*) FROM words", ()).fetchone() == (1,)
+
+
+# Names of files
+
+FILES = {
+    "a path": ("file:///srv/images/noble-server.qcow2", "noble-server"),
+    "a URL": ("https://example.org/images/Noble%20Server.img?token=secret#part", "noble serv"),
+    "a folder's end": ("https://example.org/noble/", "noble"),
+    "accents": ("file:///srv/caf%C3%A9.img", "cafe"),
+}
+
+
+@pytest.mark.parametrize(("url", "text"), FILES.values(), ids=FILES)
+def test_an_image_is_found_by_the_name_of_its_file(indexed_together, found, make_image, url, text):
+    make_image(name="unrelated", location=url)
+    make_image(name="other", location="file:///srv/other.img")
+
+    assert found(text) == ["unrelated"]
+    assert found(f"unrelated {text}") == ["unrelated"]
+
+
+@pytest.mark.parametrize("text", ["secret", "example", "srv", "images", "user"])
+def test_nothing_but_the_last_part_of_a_location_is_searched(indexed_together, found, make_image, text):
+    make_image(name="unrelated", location="https://user:user@example.org/srv/images/disk.img?key=secret")
+
+    assert found("disk") == ["unrelated"]
+    assert found(text) == []
+
+
+@pytest.mark.parametrize("url", ["swift+https://user:pass/word@store", "s3://key:se/cret%40@host"])
+def test_credentials_with_a_slash_are_not_searched(indexed_together, found, make_image, url):
+    make_image(name="unrelated", location=url)
+
+    assert found("word") == found("cret") == found("host") == found("store") == []
+
+
+def test_a_file_that_is_named_by_the_image_s_id_adds_no_words(indexed_together, found, client):
+    image_id = "0c1d2e3f-4a5b-4c6d-8e7f-001122334455"
+    values = {"id": image_id, "name": "x", "status": "active", "disk_format": "raw", "container_format": "bare"}
+    client.post("/images", json={"image": values | {"location": f"file:///var/lib/images/{image_id}"}})
+
+    assert found("4a5b") == []
+    assert found("0c1d") == ["x"]  # the beginning of the id
+
+
+def test_the_name_of_a_file_follows_the_location(indexed_together, found, client, make_image):
+    image = make_image(name="x", location="file:///srv/first.img")
+
+    client.put(f"/images/{image['id']}", json={"image": {"location": "file:///srv/second.img"}})
+
+    assert found("first") == []
+    assert found("second") == ["x"]
+
+
+@pytest.mark.parametrize(("expose", "seen_by_stranger"), [("owner", 0), ("all", 1)])
+@pytest.mark.parametrize("text", ["noble", "§noble", "%C2%A7noble"])
+def test_names_of_files_are_found_only_by_callers_who_see_locations(make_client, expose, seen_by_stranger, text):
+    client = make_client(auth__flavor="trusted-auth", api__expose_locations=expose)
+    admin = {"X-Identity-Status": "Confirmed", "X-Tenant-Id": "owner", "X-Roles": "admin"}
+    stranger = {"X-Identity-Status": "Confirmed", "X-Tenant-Id": "stranger", "X-Roles": "member"}
+    image = {"name": "x", "status": "active", "disk_format": "raw", "container_format": "bare", "is_public": True}
+    image |= {"location": "file:///srv/noble.img"}
+    assert client.post("/images", json={"image": image}, headers=admin).status_code == 200
+
+    counts = [len(client.get(f"/images?q={text}", headers=headers).json["images"]) for headers in (admin, stranger)]
+
+    assert counts == [1, seen_by_stranger]

@@ -138,7 +138,12 @@ def find_vdi_ends(tables, head, _):
 
 
 def find_vhd_ends(tables, head, _):
-    """Yield the end offsets of a dynamic vhd's header, table and blocks."""
+    """Yield the end offsets of a dynamic vhd's header, table and blocks.
+
+    One of fixed size begins with its content; its footer has been compared with its length.
+    """
+    if not head.startswith(b"conectix"):
+        return
     (offset,) = struct.unpack_from(">Q", head, 16)
     yield offset + 1024 + VHD_FOOTER
     if offset >= 2**63:

@@ -183,6 +183,13 @@ def test_the_virtual_size_is_that_of_qemu_img(tmp_path, create, kind):
     assert (found.verdict, found.virtual_size) == (IMAGE, qemu_size(path, kind)), found.reason
 
 
+def test_the_content_of_a_vhd_of_fixed_size_is_not_read_as_its_header(tmp_path):
+    source = make_raw(tmp_path / "source.raw", 4 * MEBIBYTE)
+    path = convert(source, tmp_path / "disk.vhd", "vpc", "subformat=fixed", "force_size=on")
+
+    assert detected(path)[:3] == (IMAGE, "vhd", 4 * MEBIBYTE), detected(path).reason
+
+
 @pytest.mark.parametrize("method", ["aes", "luks"])
 def test_an_encrypted_qcow2_is_told_from_a_plain_one(tmp_path, method):
     plain = make(tmp_path / "plain", "qcow2")

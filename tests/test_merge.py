@@ -43,6 +43,7 @@ def test_a_file_is_known_by_every_path_that_leads_to_it(folder, disk, tmp_path, 
     assert len(images(folder)) == 1
 
 
+@pytest.mark.exhaustive
 def test_a_new_record_of_a_registered_file_is_made_on_purpose_only(folder, disk):
     code, _, errors = folder.run("create", "--file", disk, "--id", "0c1d2e3f-4a5b-4c6d-8e7f-001122334455")
     assert (code, len(images(folder))) == (1, 1)
@@ -86,6 +87,7 @@ def test_files_with_several_records_are_found_and_merged(folder, disk):
     assert len(images(folder)) == 2
 
 
+@pytest.mark.exhaustive
 def test_images_of_different_files_are_not_merged(folder, disk):
     folder.get("create", "other", "--disk-format", "raw")
     first, other = images(folder)
@@ -97,6 +99,7 @@ def test_images_of_different_files_are_not_merged(folder, disk):
     assert images(folder) == [first, other]
 
 
+@pytest.mark.exhaustive
 def test_a_protected_image_is_not_merged_into_another(folder, disk):
     folder.get("create", "other", "--new", "--file", disk, "--protected")
     before = images(folder)
@@ -108,6 +111,7 @@ def test_a_protected_image_is_not_merged_into_another(folder, disk):
     assert images(folder) == before
 
 
+@pytest.mark.exhaustive
 def test_an_image_is_not_merged_with_itself(folder, disk):
     code, _, errors = folder.run("merge", "disk", "disk")
 

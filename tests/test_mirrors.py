@@ -82,6 +82,7 @@ def test_records_of_an_earlier_version_are_taken_by_the_mirror_that_has_their_fi
     assert before.strip() in folder.get("list", "--quiet")
 
 
+@pytest.mark.exhaustive
 def test_a_fetched_record_of_an_earlier_version_is_taken_by_its_content(folder, sync, make_mirror, tmp_path):
     root = make_mirror("a", {"1": qcow2(1)})
     with serving(root) as (url, _):
@@ -112,6 +113,7 @@ def test_an_item_that_is_refused_is_not_gone(folder, sync, make_mirror):
     assert folder.get("list", "--json") == before
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -179,6 +181,7 @@ def test_a_choice_that_matches_nothing_is_told_with_what_there_is(sync, make_mir
     assert (code, errors[0]) == (0, note)
 
 
+@pytest.mark.exhaustive
 def test_older_versions_are_counted(sync, make_mirror):
     root = make_mirror("a", {"1": qcow2(1), "2": qcow2(2)})
 
@@ -190,6 +193,7 @@ def test_older_versions_are_counted(sync, make_mirror):
 # Releases, versions and names
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("release", ["noble", "24.04", "NOBLE", "24.04 LTS", "lts", "Noble Numbat"])
 def test_a_release_is_found_by_each_of_its_names(sync, tmp_path, release):
     root = tmp_path / "mirror"
@@ -284,6 +288,7 @@ def test_a_refused_download_does_not_stay_in_the_folder(sync, tmp_path):
     assert not any("arm64" in path for path in left)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("texts", "remark"),
     [
@@ -301,6 +306,7 @@ def test_releases_past_their_support_are_marked(folder, sync, make_mirror, texts
     assert image["properties"].get("end_of_life") == ("true" if remark else None)
 
 
+@pytest.mark.exhaustive
 def test_a_release_is_marked_by_the_next_sync_when_its_support_has_ended(folder, sync, make_mirror):
     root = make_mirror("a", {"1": qcow2(1)}, support_eol="2999-01-01")
     sync(root)

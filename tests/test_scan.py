@@ -743,6 +743,7 @@ def test_files_whose_names_promise_an_image_are_named_with_the_reason(scan, imag
     assert (code, errors) == (0, ["0 added, 0 updated, 0 unchanged, 3 skipped, 2 other files"])
 
 
+@pytest.mark.exhaustive
 def test_an_encrypted_image_is_told_and_its_property_goes_when_it_is_replaced(folder, scan, images):
     path = make(images / "disk.qcow2", "qcow2")
     plain = path.read_bytes()
@@ -784,6 +785,7 @@ def test_in_a_rotation_the_record_follows_its_content(folder, scan, images, keep
     assert scan()[1] == {}
 
 
+@pytest.mark.exhaustive
 def test_a_rotation_of_several_files_moves_every_record(folder, scan, images):
     names = ["0.raw", "1.raw", "2.raw"]
     for name in names:
@@ -804,6 +806,7 @@ def test_a_rotation_of_several_files_moves_every_record(folder, scan, images):
     assert len(after) == 4
 
 
+@pytest.mark.exhaustive
 def test_two_files_that_swap_their_names_swap_no_records(folder, scan, images):
     for name in ("a.raw", "b.raw"):
         make_raw(images / name)
@@ -820,6 +823,7 @@ def test_two_files_that_swap_their_names_swap_no_records(folder, scan, images):
     assert after["a.raw"]["checksum"] == before["b.raw"]["checksum"]
 
 
+@pytest.mark.exhaustive
 def test_a_file_that_was_moved_to_another_file_system_keeps_its_record(folder, scan, images):
     path = make_raw(images / "disk.raw")
     scan()
@@ -832,6 +836,7 @@ def test_a_file_that_was_moved_to_another_file_system_keeps_its_record(folder, s
     assert records(folder)["moved.raw"]["id"] == before
 
 
+@pytest.mark.exhaustive
 def test_a_copy_of_a_file_that_stays_is_another_image(folder, scan, images):
     path = make_raw(images / "disk.raw")
     scan()

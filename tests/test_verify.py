@@ -169,6 +169,7 @@ def test_a_verification_is_kept_with_the_image_and_changes_nothing_of_it(folder,
     assert record_of(folder) == before
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("change", "is_kept"),
     [
@@ -187,6 +188,7 @@ def test_a_result_is_dropped_when_the_record_names_another_file(folder, disk, ch
     assert [*verified(folder).values()] == [("ok", "") if is_kept else ("", "")]
 
 
+@pytest.mark.exhaustive
 def test_a_deleted_image_has_no_result_even_when_it_is_restored(folder, disk):
     states(folder)
     image_id = folder.get("list", "--quiet").strip()
@@ -248,6 +250,7 @@ def test_the_pages_and_the_metrics_tell_which_images_are_not_intact(folder, disk
     assert 'registry_verified_images{state="ok"} 1.0' in pages["/metrics"]
 
 
+@pytest.mark.exhaustive
 def test_a_killed_verification_leaves_the_results_that_it_had(folder, disk):
     states(folder)
 

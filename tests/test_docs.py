@@ -161,7 +161,14 @@ def replayed(steps, home, url):
     return said.split("\036")[:-1]
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if sessions(page)], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.name, marks=[] if page == README else pytest.mark.exhaustive)
+        for page in PAGES
+        if sessions(page)
+    ],
+)
 def test_every_command_of_a_page_gives_the_answer_that_is_shown(page, newcomer, start_server):
     require_curl()
     steps = sessions(page)

@@ -66,6 +66,7 @@ def columns_of_index(path, index):
         return [name for *_, name in connection.execute(f"PRAGMA index_info({index})")]
 
 
+@pytest.mark.exhaustive
 def test_a_field_that_is_added_as_the_example_says_is_everywhere(copy_with_field, tmp_path):
     create = ("create", "--disk-format", "raw", "--name")
     flask(ROOT, tmp_path / "registry.db", *create, "old")

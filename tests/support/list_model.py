@@ -90,7 +90,7 @@ def is_listed(record, query, asker):
     return (
         is_in_state(record, query, asker)
         and is_in_scope(record, query, asker)
-        and all(passes(record, name, text) for name, text in query.items())
+        and all(passes(record, name, text, asker) for name, text in query.items())
     )
 
 
@@ -112,7 +112,7 @@ def is_in_scope(record, query, asker):
     return record["is_public"] == is_true(query["is_public"])
 
 
-def passes(record, name, text):
+def passes(record, name, text, asker):
     """Return whether a record matches a filter; other parameters match all."""
     if name in SAME_TEXT:
         return record[name] == text
@@ -127,14 +127,14 @@ def passes(record, name, text):
     if name == "changes-since":
         return moment(record["updated_at"]) > moment(text)
     if name == "q":
-        return is_found(record, text)
+        return is_found(record, text, asker)
     if name.startswith("property-"):
         return record["properties"].get(name.removeprefix("property-")) == text
     return True
 
 
-def is_found(record, text):
-    """Return whether a record matches a search for words or an id."""
+def is_found(record, text, asker):
+    """Return whether a record matches a search for words or an id; admins search in the names of files too."""
     asked, beginning = words(text), text.strip().lower()
     if not asked:
         return not beginning
@@ -147,6 +147,9 @@ def is_found(record, text):
         return True
     values = [value for _, value in sorted(record["properties"].items()) if value]
     present = words(" ".join([record["name"] or "", *values])[:SEARCHED_CHARACTERS])
+    if asker.is_admin:
+        names = [entry["url"].rpartition("/")[2] for entry in record["location_data"]]
+        present += [word for name in names if name != record["id"] for word in words(name)]
     return all(any(word.startswith(beginning) for word in present) for beginning in asked)
 
 

@@ -16,8 +16,8 @@ from cli.image_tables import how_of, output_options, print_change
 from cli.inspection import inspect_file
 from cli.param_types import Pair, Size, cleaned, plain_option
 from cli.progress import progress_bar
-from cli.reconciliation import ENCRYPTION
 from cli.runtime import USAGE, Failure
+from cli.scan_properties import ENCRYPTION
 from formatting import file_url
 from storage.documents import PAIRED_FORMATS
 from storage.fields import WRITABLE_FIELDS, names_of

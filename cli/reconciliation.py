@@ -6,20 +6,33 @@ from typing import NamedTuple
 
 import click
 
-from cli.checksums import MD5, SHA512
+from cli.checksums import SHA512
 from cli.image_format import IMAGE, REFUSED
 from cli.inspection import CHANGED, UNREADABLE
 from cli.param_types import cleaned
 from cli.runtime import FAILED as FAILURE
 from cli.runtime import Failure, program
+from cli.scan_properties import (
+    ENCRYPTION,
+    GONE,
+    HOST,
+    INODE,
+    MARKS,
+    MODIFIED,
+    PROBLEM,
+    describe_image,
+    entry_signature,
+    get_facts,
+    get_hash,
+    has_content,
+    has_mark,
+    is_same_kind,
+    record_signature,
+    restored_status,
+)
 from formatting import file_url, path_of_url
 
 ADDED, UPDATED, UNCHANGED, MISSING, FAILED = "added", "updated", "unchanged", "missing", "failed"
-# Properties by which the next scan recognises a file; the third part of its signature is the record's size.
-MODIFIED, INODE, HOST, GONE = "scan_mtime_ns", "scan_inode", "scan_host", "scan_missing"
-# Property that says why the file is no longer the image of the record, and property of an encrypted disk.
-PROBLEM, ENCRYPTION = "scan_problem", "encryption_format"
-MARKS = (GONE, PROBLEM)
 LONGEST_NAME = 255
 FILES_FORBIDDEN = (
     "The server accepts file: locations only from admins. Use the token of an admin ({} token create --role admin),"
@@ -172,7 +185,7 @@ class FileRecords:
         lost.pop(None, None)
         copied = {}
         for entry, found in readings.items():
-            digest = get_digest(found)
+            _, digest = get_hash(found)
             if entry.path not in self.by_path and found.verdict == IMAGE and digest in lost:
                 copied[entry] = lost.pop(digest)
         return copied
@@ -282,8 +295,8 @@ class FileRecords:
         kept |= {ENCRYPTION: found.detected.encryption} if found.detected.encryption else {}
         if self.is_dry:
             return kept
-        algorithm = next(name for name in found.digests if name != MD5)
-        return {"os_hash_algo": algorithm, "os_hash_value": found.digests[algorithm]} | kept
+        algorithm, digest = get_hash(found)
+        return {"os_hash_algo": algorithm, "os_hash_value": digest} | kept
 
 
 def is_same_file(path, entry):
@@ -293,58 +306,3 @@ def is_same_file(path, entry):
     except OSError:
         return False
     return (status.st_dev, status.st_ino) == entry.identity
-
-
-def has_mark(image):
-    """Return whether a record says that its file is missing or replaced."""
-    return any(name in image["properties"] for name in MARKS)
-
-
-def restored_status(image):
-    """Return the status to write if the file of a record was missing and is back."""
-    return {"status": "active"} if GONE in image["properties"] else {}
-
-
-def get_digest(found):
-    """Return the os_hash_value of a file that was read, or None."""
-    return next((digest for name, digest in found.digests.items() if name != MD5), None)
-
-
-def has_content(image, found):
-    """Return whether a file that was read has the checksums of a record."""
-    known = {image["checksum"], image["properties"].get("os_hash_value")} - {None}
-    return bool(known) and known <= {*found.digests.values()}
-
-
-def is_same_kind(image, detected):
-    """Return whether a record can take the facts of its file's new content.
-
-    It cannot if nothing was recognised in it: then it is no image, or is called raw only for want of a format.
-    """
-    return detected.verdict == IMAGE and (not detected.is_guess or image["disk_format"] == "raw")
-
-
-def describe_image(found):
-    """Return a remark on an image: its encryption, or a misleading name."""
-    encryption = f"encrypted ({found.detected.encryption})" if found.detected.encryption else ""
-    return "; ".join(filter(None, (found.reason, encryption)))
-
-
-def get_facts(found):
-    """Return the record's fields that depend on a file's content."""
-    return {
-        "disk_format": found.detected.disk_format,
-        "size": found.status.st_size,
-        "virtual_size": found.detected.virtual_size,
-        "checksum": found.digests.get(MD5),
-    }
-
-
-def entry_signature(entry):
-    """Return the signature of a file, in the types of a record."""
-    return entry.status.st_size, str(entry.status.st_mtime_ns), str(entry.status.st_ino)
-
-
-def record_signature(image):
-    """Return the signature of the file that a record was made of."""
-    return image["size"], image["properties"].get(MODIFIED), image["properties"].get(INODE)

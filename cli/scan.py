@@ -19,7 +19,8 @@ from cli.image_format import NONE, SKIPPED
 from cli.inspection import inspect_file
 from cli.param_types import cleaned
 from cli.progress import byte_progress
-from cli.reconciliation import ADDED, FAILED, MISSING, REFUSED, UNCHANGED, UPDATED, FileRecords, Outcome, get_digest
+from cli.reconciliation import ADDED, FAILED, MISSING, REFUSED, UNCHANGED, UPDATED, FileRecords, Outcome
+from cli.scan_properties import get_hash
 from cli.watch import watch
 from formatting import format_count
 
@@ -154,7 +155,7 @@ class Scan:
         """
         outcomes, held_back = {}, {}
         for entry, found in readings:
-            if entry.path in self.records.by_path or get_digest(found) in lost:
+            if entry.path in self.records.by_path or get_hash(found)[1] in lost:
                 held_back[entry] = found
                 continue
             with progress.paused():

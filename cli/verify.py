@@ -18,8 +18,8 @@ from cli.image_format import detect_format
 from cli.inspection import has_changed, open_regular_file
 from cli.param_types import Since, cleaned
 from cli.progress import byte_progress
-from cli.reconciliation import HOST
 from cli.runtime import FAILED
+from cli.scan_properties import HOST
 from errors import RegistryError
 from formatting import local_file
 from storage import verifications

@@ -104,7 +104,9 @@ class Client:
     def of_file(self, path):
         """Return the images with a location that is this file, by its real path too."""
         paths = {os.path.abspath(path), os.path.realpath(path)}
-        names = {" ".join(words_in(os.path.basename(each))[:MOST_WORDS]) for each in paths}
+        # A file that is named by an image's id is found by that id.
+        texts = {os.path.basename(each) for each in paths}
+        names = {schemas.canonical_uuid(text) or " ".join(words_in(text)[:MOST_WORDS]) for text in texts}
         found = {}
         for name in names - {""}:
             for image in self.every_image(LIVE, KILLED, search=name):

@@ -125,7 +125,7 @@ class FileRecords:
         """Find the records whose file is now at another path.
 
         It is recognised by size, mtime and inode. ``entries`` are the files found, ``gone`` the paths of missing ones.
-        A rotation moves a file and puts another one in its place.
+        A rotation moves a file and puts another one in its place. A path keeps its record unless that one moves too.
         """
         found = {entry.path: entry_signature(entry) for entry in entries}
         displaced = {
@@ -134,6 +134,8 @@ class FileRecords:
             if path in gone or record_signature(image) != found.get(path, record_signature(image))
         }
         self.moves = {path: displaced[signature] for path, signature in found.items() if signature in displaced}
+        while taken := self.moves.keys() & self.by_path.keys() - {old for old, _ in self.moves.values()}:
+            self.moves = {path: origin for path, origin in self.moves.items() if path not in taken}
         for old, _ in self.moves.values():
             self.by_path.pop(old, None)
 

@@ -63,6 +63,16 @@ def test_show_finds_an_image_by_the_path_of_its_file(folder, disk, tmp_path):
     assert folder.run("show", "images/other.raw")[0] == 3
 
 
+def test_a_file_that_is_named_by_an_id_is_known_too(folder, tmp_path):
+    image_id = "0c1d2e3f-4a5b-4c6d-8e7f-001122334455"
+    path = make_raw(tmp_path / image_id)
+
+    for _ in range(2):
+        folder.get("create", "x", "--file", path, "--id", image_id, "--disk-format", "raw")
+
+    assert [image["id"] for image in images(folder)] == [image_id]
+
+
 def test_files_with_several_records_are_found_and_merged(folder, disk):
     folder.get("create", "other", "--new", "--file", disk, "-p", "ticket=2", "-p", "note=x")
     first, second = images(folder)

@@ -785,6 +785,20 @@ def test_in_a_rotation_the_record_follows_its_content(folder, scan, images, keep
     assert scan()[1] == {}
 
 
+def test_a_file_that_is_renamed_over_a_registered_one_leaves_one_record_at_its_path(folder, scan, images):
+    first, second = make_raw(images / "first.raw"), make_raw(images / "second.raw")
+    scan()
+    before = records(folder)
+
+    first.rename(second)
+    _, told, _ = scan()
+
+    after = records(folder)
+    assert {name: words[0] for name, words in told.items()} == {"first.raw": "missing", "second.raw": "updated"}
+    assert {name: image["id"] for name, image in after.items()} == {name: image["id"] for name, image in before.items()}
+    assert after["second.raw"]["checksum"] == before["first.raw"]["checksum"]
+
+
 @pytest.mark.exhaustive
 def test_a_rotation_of_several_files_moves_every_record(folder, scan, images):
     names = ["0.raw", "1.raw", "2.raw"]

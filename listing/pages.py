@@ -51,9 +51,14 @@ def show(image_id, context):
     return Shown(document, location_document, owner, revision, nonce)
 
 
+def sees_locations(owner, context, api):
+    """Return whether the caller sees the locations of an owner's image."""
+    return sees_all_locations(context.is_admin, api) or context.is_owner_of(owner)
+
+
 def rendered(shown, context, api):
     """Return (ETag, JSON in bytes) of a Shown; redact locations if necessary."""
-    is_whole = sees_all_locations(context.is_admin, api) or context.is_owner_of(shown.owner)
+    is_whole = sees_locations(shown.owner, context, api)
     locations = shown.location_document if is_whole else REDACTED_LOCATIONS
     return etag(shown.revision, shown.nonce, is_whole), shown.document + locations
 

@@ -11,6 +11,7 @@ from conftest import CALLERS, IMAGE, identity
 from support.ui_pages import Page, send, visit
 
 import auth
+from storage import verifications
 from ui import sessions
 from ui.session_key import key_path, read_key
 
@@ -23,6 +24,17 @@ SEES_PRIVATE = {"member", "sharer", "owner", "admin"}
 def secret(make_image):
     members = {"member": False, "sharer": True}
     return make_image(name="secret one", owner="owner", members=members, location="https://user:word@host/file?sig=abc")
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+def test_the_reason_of_a_failed_verification_is_told_only_to_those_who_see_locations(client_as, make_image, caller):
+    image = make_image(name="shown", owner="owner", is_public=True, location="file:///srv/shown.qcow2")
+    verifications.store([(image, verifications.INCOMPLETE, "needs the backing file /srv/hidden.qcow2")])
+
+    pages = [client_as(caller).get(f"/ui/images{path}").text for path in ("", f"/{image['id']}")]
+
+    assert all("file incomplete" in page for page in pages)
+    assert ["/srv/hidden.qcow2" in page for page in pages] == [caller in ("owner", "admin")] * 2
 
 
 @pytest.mark.parametrize("caller", CALLERS)

@@ -12,9 +12,9 @@ from listing import pages
 from members import Member
 from models import Image
 from security import SAFE_HEADERS
-from storage import verifications
 from ui import sessions
 from ui.rendering import api_url, flavor, page_url, render, see_other
+from ui.verified import read_results
 
 # Unlike the API's answers this belongs to a session: no cache keeps it.
 JSON_HEADERS = {**dict(SAFE_HEADERS), "Cache-Control": "private, no-store"}.items()
@@ -69,7 +69,7 @@ def image_page(seen, status=200, refusal=None, entered=None):
     shown = redact_record(image)
     values = {
         "image": shown,
-        "verified": verifications.read([image["id"]]).get(image["id"]),
+        "verified": read_results([image]).get(image["id"]),
         "raw": orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode(),
         "members": members,
         "may_share": may_share and not image["deleted"],

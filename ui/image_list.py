@@ -8,11 +8,11 @@ from flask import request, url_for
 from errors import Invalid
 from listing import pages, parameters
 from schemas import UPDATE_STATUSES
-from storage import verifications
 from storage.fields import FILTER_FIELDS, names_of
 from ui import sessions
 from ui.labels import is_visible
 from ui.rendering import is_part, render
+from ui.verified import read_results
 
 PAGE_SIZE = 25
 GIB = 1 << 30
@@ -84,7 +84,7 @@ def show_list():
         form_token=sessions.form_token,
         notice=sessions.take_notice(),
         chips=chips_of(view),
-        verified=verifications.read(image["id"] for image in listing.images),
+        verified=read_results(listing.images),
         columns=columns_of(view),
         links=place_links(view, listing),
         may_create=may_create(request.context),

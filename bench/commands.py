@@ -1,13 +1,11 @@
 """Start of the command line: CPU time of commands, over that of importing its libraries."""
-# ruff: noqa: S603
 
 import os
-import resource
-import subprocess
 import sys
 from statistics import median
 
 from bench.report import Figure
+from bench.scans import cost_of
 from bench.servers import ROOT
 
 LIBRARIES = [sys.executable, "-c", "import flask, peewee, marshmallow"]
@@ -21,18 +19,11 @@ def measure(database, rounds):
     pairs = {arguments: [] for arguments in TARGETS}
     for _ in range(rounds):
         for arguments, found in pairs.items():
-            found.append((cpu_seconds([ROOT / "registry", *arguments], variables), cpu_seconds(LIBRARIES, {})))
+            ours = cost_of([ROOT / "registry", *arguments], env={**os.environ, **variables})
+            found.append((ours.cpu, cost_of(LIBRARIES).cpu))
     for arguments, found in pairs.items():
         ratio = median(ours / libraries for ours, libraries in found)
         shown = f"{ratio:.2f} × ({median(ours for ours, _ in found):.2f} s)"
         target = TARGETS[arguments]
         name = f"registry {' '.join(arguments)}: CPU ÷ import of flask, peewee and marshmallow"
         yield Figure(name, shown, f"≤ {target:g} ×", ratio <= target)
-
-
-def cpu_seconds(command, variables):
-    """Return the CPU time of a command. Raises: CalledProcessError."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, check=True, env={**os.environ, **variables}, stdout=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -5,7 +5,7 @@ import os
 import struct
 from typing import NamedTuple
 
-from cli.image_headers import READERS, Header, ImageFile
+from cli.image_headers import READERS, VHD_FIXED, Header, ImageFile
 from cli.image_parents import TO_QCOW2, TO_VMDK
 from cli.other_content import describe_content, has_volume
 from cli.truncation import SECTOR, find_needed_size, read_partitions
@@ -263,4 +263,4 @@ def has_fixed_vhd_footer(image):
     if len(footer) < SECTOR or not footer.startswith(b"conectix"):
         return False
     disk_size, kind = struct.unpack_from(">Q4xI", footer, 48)
-    return kind == 2 and disk_size <= image.size - SECTOR
+    return kind == VHD_FIXED and disk_size <= image.size - SECTOR

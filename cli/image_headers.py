@@ -10,13 +10,12 @@ import uuid
 from typing import NamedTuple
 
 from cli.image_parents import TO_QCOW2, TO_VMDK, describe_need, readable
+from cli.truncation import SECTOR, read_vmdk_header
 from cli.vmdk_descriptor import describe_vmdk_part, parse_descriptor
 
-SECTOR = 512
 CLONE_VDI, CONVERT_VHD = "VBoxManage clonemedium disk IN OUT", "Convert-VHD -Path IN -DestinationPath OUT"
 QCOW2_FEATURES = ("dirty", "corrupt", "external data file", "compression type", "extended L2 entries")
 DATA_FILE, FEATURE_NAMES, DATA_FILE_NAME = 1 << 2, 0x6803F857, 0x44415441
-VMDK_AT_END = 2**64 - 1
 # Creator applications of vhds whose size is the footer's; of others it is the disk geometry (qemu's block/vpc.c).
 SIZED_BY_FOOTER = (b"win ", b"qem2", b"d2v ", b"tap\0", b"CTXS", b"wa\0\0")
 MOST_GEOMETRY = 65535 * 16 * 255
@@ -90,11 +89,9 @@ def read_vmdk(image):
     """Return the Header of a vmdk, which is whole if it holds descriptor and content."""
     if not image.head.startswith(b"KDMV"):
         return Header(problem=describe_vmdk_part(image), needs_file=True)
-    capacity, _, place, length, *_ = struct.unpack_from("<QQQQIQQ", image.head, 12)
-    (directory,) = struct.unpack_from("<Q", image.head, 56)
-    if directory == VMDK_AT_END:  # then the footer, in the last sector but one, has the valid header
-        footer = image.read(image.size - 2 * SECTOR, SECTOR)
-        capacity = struct.unpack_from("<Q", footer, 12)[0] if footer.startswith(b"KDMV") else 0
+    header = read_vmdk_header(image.file, image.head, image.size)
+    capacity = struct.unpack_from("<Q", header, 12)[0] if header.startswith(b"KDMV") else 0
+    place, length = struct.unpack_from("<QQ", image.head, 28)
     text = image.read(place * SECTOR, min(length * SECTOR, MOST_HEADER_BYTES))
     descriptor = parse_descriptor(text)
     if not descriptor.disk_type and len(text) == min(length * SECTOR, MOST_HEADER_BYTES):

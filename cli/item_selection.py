@@ -4,13 +4,13 @@ import re
 from collections import Counter
 
 from cli.operating_systems import normalize_architecture
-from cli.simplestreams import get_releases
+from cli.simplestreams import get_architecture, get_releases
 
 MOST_NAMED = 12
 
 
 class Selection:
-    """Items of a mirror that a sync registers, and ``notes`` on those that it does not."""
+    """Choice of the items that a sync registers."""
 
     def __init__(self, archs, releases, has_all_versions, disk_formats):
         self.archs = {normalize_architecture(arch) or arch for arch in archs}
@@ -23,14 +23,8 @@ class Selection:
         is_arch = not self.archs or get_architecture(texts) in self.archs
         return is_arch and (not self.releases or not get_releases(texts).isdisjoint(self.releases))
 
-    def select(self, items):
-        """Return the items to register."""
-        wanted = [item for item in items if self.is_wanted(item.texts)]
-        chosen = wanted if self.has_all_versions else select_newest(wanted)
-        return [item for item in chosen if item.disk_format in self.disk_formats]
-
-    def describe_rest(self, items, others):
-        """Return notes on what is left out.
+    def select(self, items, others):
+        """Return (items to register, notes on what is left out).
 
         ``others`` is {type: number} of the mirror's items that are no disk images.
         """
@@ -45,7 +39,7 @@ class Selection:
             notes.append(f"{count_items(unlisted.total())} of formats that [api] disk_formats does not list: {formats}")
         if older := len(wanted) - len(newest):
             notes.append(f"{count_items(older)} of older versions; --all-versions registers them too")
-        return notes
+        return [item for item in newest if item.disk_format in self.disk_formats], notes
 
     def describe_unmatched(self, items):
         """Yield a note for each option that matches no item, with the values that would."""
@@ -60,11 +54,6 @@ class Selection:
             if items and not any(release in names for names in known):
                 there = join_names(Counter(map(get_release, items)))
                 yield f"no item matches --release {given}; the mirror has {there}"
-
-
-def get_architecture(texts):
-    """Return Glance's name of the architecture, or the stream's if it has none."""
-    return normalize_architecture(texts.get("arch")) or texts.get("arch")
 
 
 def get_release(item):

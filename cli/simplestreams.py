@@ -58,8 +58,8 @@ class Item(NamedTuple):
 
     @property
     def architecture(self):
-        """Return the architecture, as the stream spells it if Glance has no name for it."""
-        return normalize_architecture(self.texts.get("arch")) or self.texts.get("arch")
+        """Return the architecture of the item."""
+        return get_architecture(self.texts)
 
     @property
     def name(self):
@@ -248,6 +248,11 @@ def require_path(path):
     if "\\" in path or ":" in parts[0] or {"", ".", ".."} & set(parts):
         raise StreamError(f"its path leads out of the mirror: {path}")
     return path
+
+
+def get_architecture(texts):
+    """Return Glance's name of the architecture, or the stream's if it has none."""
+    return normalize_architecture(texts.get("arch")) or texts.get("arch")
 
 
 def get_releases(texts):

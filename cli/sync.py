@@ -120,13 +120,13 @@ class Sync:
         for place, reason, texts, _ in published.refused:
             if texts is None or selection.is_wanted(texts):
                 self.report(REFUSED, place, reason)
-        self.notes = selection.describe_rest(published.items, published.others)
+        chosen, self.notes = selection.select(published.items, published.others)
         self.names = choose_names(published.items)
         folders = [self.folder] if self.folder and self.folder.exists() else []
         with nullcontext() if self.is_dry else single_run(self.is_local, folders):
             keys = {item.key for item in published.items} | {each.key for each in published.refused if each.key}
             self.records.load(published.items, {key[0] for key in keys})
-            self.register_all(selection.select(published.items))
+            self.register_all(chosen)
             if all(each.key for each in published.refused):  # an unread document may list the others
                 self.report_gone(keys)
 

@@ -104,12 +104,18 @@ def find_compressed_ends(entries, cluster):
             yield max(offset, offset // SECTOR * SECTOR + sectors * SECTOR) + 1
 
 
+def read_vmdk_header(file, head, size):
+    """Return the valid header of a sparse vmdk, the footer if the first one says so."""
+    if struct.unpack_from("<Q", head, 56) != (VMDK_AT_END,):
+        return head
+    return os.pread(file, SECTOR, max(size - 2 * SECTOR, 0)).ljust(SECTOR, b"\0")
+
+
 def find_vmdk_ends(tables, head, size):
     """Yield the end offsets of a vmdk's metadata, grain tables and grains."""
     if not head.startswith(b"KDMV"):
         return
-    if struct.unpack_from("<Q", head, 56) == (VMDK_AT_END,):
-        head = os.pread(tables.file, SECTOR, max(size - 2 * SECTOR, 0)).ljust(SECTOR, b"\0")
+    head = read_vmdk_header(tables.file, head, size)
     flags, capacity, grain, _, _, entries, _, directory, overhead = struct.unpack_from("<8xIQQQQIQQQ", head)
     yield overhead * SECTOR
     if not grain or not entries or directory == VMDK_AT_END:
